@@ -1,0 +1,1 @@
+"""Scripts, fixtures and checks of the project."""
