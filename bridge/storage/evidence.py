@@ -1,0 +1,313 @@
+"""What a node keeps of its evidence: the institution log, its tiles, published checkpoints, and what it cosigned.
+
+Entries are sealed under the data key of the patient they speak of, salt included: destroying that key leaves the leaf in
+the tree, opaque and still provable, and nothing else. Tiles hold hashes only. Every table is keyed by the log's origin
+line, so that yearly shards lie side by side.
+
+Tables are read and written through a SQLAlchemy ``Connection`` whose transaction the caller owns: the rule that draining
+the outbox is one transaction lives in ``bridge.services.anchoring``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import BigInteger, Column, Connection, Index, LargeBinary, String, Table, delete, func, insert, select
+from sqlalchemy import update as sql_update
+from sqlmodel import Field, SQLModel
+
+PAGE_ROWS = 1000
+"""Rows read at a time when a whole table is walked: bounds memory to about half a megabyte of sealed entries."""
+
+
+class EvidenceLog(SQLModel, table=True):
+    """One institution log of this node: how many entries it has, and the root over them when it last grew."""
+
+    __tablename__ = "evidence_log"
+
+    origin: str = Field(sa_column=Column(String(200), primary_key=True))
+    size: int = Field(sa_column=Column(BigInteger, nullable=False))
+    root: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class EvidenceEntry(SQLModel, table=True):
+    """One entry of an institution log, sealed; ``leaf`` is its RFC 6962 leaf hash, ``logged`` its time (Unix seconds)."""
+
+    __tablename__ = "evidence_entry"
+    __table_args__ = (Index("ix_evidence_entry_ref", "ref", unique=True),)
+
+    origin: str = Field(sa_column=Column(String(200), primary_key=True))
+    position: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    ref: str = Field(sa_column=Column(String(300), nullable=False))
+    subject: str = Field(sa_column=Column(String(200), nullable=False))
+    leaf: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    logged: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class EvidenceTile(SQLModel, table=True):
+    """One tile of a log's tree: up to 256 concatenated 32-byte hashes."""
+
+    __tablename__ = "evidence_tile"
+
+    origin: str = Field(sa_column=Column(String(200), primary_key=True))
+    level: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    position: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    hashes: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class EvidenceCheckpoint(SQLModel, table=True):
+    """One published checkpoint of an institution log and the transaction that carries it; times are Unix seconds."""
+
+    __tablename__ = "evidence_checkpoint"
+    __table_args__ = (Index("ix_evidence_checkpoint_size", "origin", "size"),)
+
+    origin: str = Field(sa_column=Column(String(200), primary_key=True))
+    number: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
+    size: int = Field(sa_column=Column(BigInteger, nullable=False))
+    root: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    note: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    tx_id: str = Field(sa_column=Column(String(64), nullable=False))
+    height: int = Field(sa_column=Column(BigInteger, nullable=False))
+    ledger_index: int = Field(sa_column=Column(BigInteger, nullable=False))
+    block_time: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class WitnessedCheckpoint(SQLModel, table=True):
+    """The newest checkpoint of a ledger that this node has cosigned; nothing older is ever cosigned after it."""
+
+    __tablename__ = "evidence_witnessed"
+
+    origin: str = Field(sa_column=Column(String(200), primary_key=True))
+    size: int = Field(sa_column=Column(BigInteger, nullable=False))
+    note: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    cosigned: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+class CheckpointConflict(SQLModel, table=True):
+    """Evidence against a ledger's host: two signed checkpoints that cannot both be heads of one append-only log."""
+
+    __tablename__ = "evidence_conflict"
+
+    fingerprint: str = Field(sa_column=Column(String(64), primary_key=True))
+    origin: str = Field(sa_column=Column(String(200), nullable=False))
+    kind: str = Field(sa_column=Column(String(40), nullable=False))
+    source: str = Field(sa_column=Column(String(200), nullable=False))
+    first: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    second: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+    detected: int = Field(sa_column=Column(BigInteger, nullable=False))
+
+
+def _table(model: type[SQLModel]) -> Table:
+    table: Table = model.__table__  # type: ignore[attr-defined]
+    return table
+
+
+LOG, ENTRY, TILE = _table(EvidenceLog), _table(EvidenceEntry), _table(EvidenceTile)
+CHECKPOINT, WITNESSED, CONFLICT = _table(EvidenceCheckpoint), _table(WitnessedCheckpoint), _table(CheckpointConflict)
+
+
+@dataclass(frozen=True, slots=True)
+class LogHead:
+    """How far a log of this node has grown."""
+
+    origin: str
+    size: int
+    root: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SealedEntry:
+    """One stored entry; ``sealed`` opens with the key ring under ``subject`` and ``entry_aad(origin, position)``."""
+
+    origin: str
+    position: int
+    ref: str
+    subject: str
+    leaf: bytes
+    sealed: bytes
+    logged: int
+
+
+@dataclass(frozen=True, slots=True)
+class PublishedCheckpoint:
+    """One checkpoint of a log of this node, as the ledger accepted it."""
+
+    origin: str
+    number: int
+    size: int
+    root: bytes
+    note: bytes
+    tx_id: str
+    height: int
+    ledger_index: int
+    block_time: int
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Two signed checkpoints of one log that contradict each other, and who showed the second."""
+
+    fingerprint: str
+    origin: str
+    kind: str
+    source: str
+    first: bytes
+    second: bytes
+    detected: int
+
+
+def entry_aad(origin: str, position: int) -> bytes:
+    """Return the associated data an entry is sealed with, so that a sealed entry opens in its own place only."""
+    return f"yiqiao/entry/v1\n{origin}\n{position}".encode()
+
+
+class DatabaseTiles:
+    """The tiles of one log in the node's database: an ``anchor.tiles.TileStore`` inside the caller's transaction."""
+
+    def __init__(self, conn: Connection, origin: str) -> None:
+        self._conn = conn
+        self._origin = origin
+
+    def read(self, level: int, index: int) -> bytes | None:
+        """Return a tile's concatenated hashes, or None."""
+        found = self._conn.execute(select(TILE.c.hashes).where(*self._place(level, index))).scalar_one_or_none()
+        return None if found is None else bytes(found)
+
+    def write(self, level: int, index: int, data: bytes) -> None:
+        """Store a tile, replacing the shorter one before it."""
+        changed = self._conn.execute(sql_update(TILE).where(*self._place(level, index)).values(hashes=data))
+        if changed.rowcount == 0:
+            values = {"origin": self._origin, "level": level, "position": index, "hashes": data}
+            self._conn.execute(insert(TILE).values(values))
+
+    def _place(self, level: int, index: int) -> tuple:  # type: ignore[type-arg]
+        return TILE.c.origin == self._origin, TILE.c.level == level, TILE.c.position == index
+
+
+def log_heads(conn: Connection) -> list[LogHead]:
+    """Return the heads of all logs of this node, by origin."""
+    rows = conn.execute(select(LOG).order_by(LOG.c.origin)).all()
+    return [LogHead(row.origin, row.size, bytes(row.root)) for row in rows]
+
+
+def log_head(conn: Connection, origin: str) -> LogHead | None:
+    """Return the head of one log, or None before its first entry."""
+    row = conn.execute(select(LOG).where(LOG.c.origin == origin)).one_or_none()
+    return None if row is None else LogHead(row.origin, row.size, bytes(row.root))
+
+
+def set_log_head(conn: Connection, head: LogHead, *, previous_size: int) -> bool:
+    """Advance a log's head from ``previous_size``; False when another writer has moved it meanwhile."""
+    if previous_size == 0 and log_head(conn, head.origin) is None:
+        conn.execute(insert(LOG).values(origin=head.origin, size=head.size, root=head.root))
+        return True
+    where = (LOG.c.origin == head.origin, LOG.c.size == previous_size)
+    changed = conn.execute(sql_update(LOG).where(*where).values(size=head.size, root=head.root))
+    return changed.rowcount == 1
+
+
+def add_entries(conn: Connection, entries: Sequence[SealedEntry]) -> None:
+    """Store entries; a position or a ref that is there already fails the whole transaction."""
+    names = ("origin", "position", "ref", "subject", "leaf", "sealed", "logged")
+    if entries:
+        conn.execute(insert(ENTRY), [{name: getattr(entry, name) for name in names} for entry in entries])
+
+
+def find_entry(conn: Connection, ref: str) -> SealedEntry | None:
+    """Return the entry logged for a record version such as "Observation/123/_history/2", or None."""
+    row = conn.execute(select(ENTRY).where(ENTRY.c.ref == ref)).one_or_none()
+    return None if row is None else _sealed(row)
+
+
+def entries_from(conn: Connection, origin: str, start: int = 0) -> Iterator[SealedEntry]:
+    """Yield a log's entries in order from position ``start``, a page at a time."""
+    while True:
+        where = (ENTRY.c.origin == origin, ENTRY.c.position >= start)
+        rows = conn.execute(select(ENTRY).where(*where).order_by(ENTRY.c.position).limit(PAGE_ROWS)).all()
+        yield from (_sealed(row) for row in rows)
+        if len(rows) < PAGE_ROWS:
+            return
+        start = rows[-1].position + 1
+
+
+def logged_refs(conn: Connection, refs: Sequence[str]) -> set[str]:
+    """Return those of ``refs`` that have an entry already."""
+    return set(conn.execute(select(ENTRY.c.ref).where(ENTRY.c.ref.in_(list(refs)))).scalars())
+
+
+def _sealed(row: object) -> SealedEntry:
+    return SealedEntry(
+        origin=row.origin,  # type: ignore[attr-defined]
+        position=row.position,  # type: ignore[attr-defined]
+        ref=row.ref,  # type: ignore[attr-defined]
+        subject=row.subject,  # type: ignore[attr-defined]
+        leaf=bytes(row.leaf),  # type: ignore[attr-defined]
+        sealed=bytes(row.sealed),  # type: ignore[attr-defined]
+        logged=row.logged,  # type: ignore[attr-defined]
+    )
+
+
+def add_checkpoint(conn: Connection, published: PublishedCheckpoint) -> None:
+    """Record a checkpoint the ledger accepted; recording the same one again changes nothing."""
+    key = (CHECKPOINT.c.origin == published.origin, CHECKPOINT.c.number == published.number)
+    conn.execute(delete(CHECKPOINT).where(*key))
+    names = PublishedCheckpoint.__slots__
+    conn.execute(insert(CHECKPOINT).values({name: getattr(published, name) for name in names}))
+
+
+def last_checkpoint(conn: Connection, origin: str) -> PublishedCheckpoint | None:
+    """Return the newest published checkpoint of a log, or None."""
+    query = select(CHECKPOINT).where(CHECKPOINT.c.origin == origin).order_by(CHECKPOINT.c.number.desc()).limit(1)
+    row = conn.execute(query).one_or_none()
+    return None if row is None else _published(row)
+
+
+def checkpoint_covering(conn: Connection, origin: str, position: int) -> PublishedCheckpoint | None:
+    """Return the earliest published checkpoint whose tree holds the entry at ``position``, or None."""
+    where = (CHECKPOINT.c.origin == origin, CHECKPOINT.c.size > position)
+    row = conn.execute(select(CHECKPOINT).where(*where).order_by(CHECKPOINT.c.size).limit(1)).one_or_none()
+    return None if row is None else _published(row)
+
+
+def checkpoints(conn: Connection, origin: str) -> list[PublishedCheckpoint]:
+    """Return every published checkpoint of a log, in order of its number."""
+    query = select(CHECKPOINT).where(CHECKPOINT.c.origin == origin).order_by(CHECKPOINT.c.number)
+    return [_published(row) for row in conn.execute(query)]
+
+
+def _published(row: object) -> PublishedCheckpoint:
+    values = {name: getattr(row, name) for name in PublishedCheckpoint.__slots__}
+    return PublishedCheckpoint(**{n: bytes(v) if isinstance(v, memoryview) else v for n, v in values.items()})
+
+
+def witnessed(conn: Connection, origin: str) -> bytes | None:
+    """Return the note of the newest checkpoint of a ledger that this node has cosigned, or None."""
+    note = conn.execute(select(WITNESSED.c.note).where(WITNESSED.c.origin == origin)).scalar_one_or_none()
+    return None if note is None else bytes(note)
+
+
+def set_witnessed(conn: Connection, origin: str, size: int, note: bytes, cosigned: int) -> None:
+    """Record what is about to be cosigned: called, and committed, before the cosignature leaves the node."""
+    values = {"size": size, "note": note, "cosigned": cosigned}
+    changed = conn.execute(sql_update(WITNESSED).where(WITNESSED.c.origin == origin).values(values))
+    if changed.rowcount == 0:
+        conn.execute(insert(WITNESSED).values({"origin": origin} | values))
+
+
+def add_conflict(conn: Connection, conflict: Conflict) -> bool:
+    """Keep evidence of a contradiction; False when this very pair is kept already."""
+    where = CONFLICT.c.fingerprint == conflict.fingerprint
+    if conn.execute(select(func.count()).select_from(CONFLICT).where(where)).scalar_one():
+        return False
+    conn.execute(insert(CONFLICT).values({name: getattr(conflict, name) for name in Conflict.__slots__}))
+    return True
+
+
+def conflicts(conn: Connection) -> list[Conflict]:
+    """Return all kept evidence of contradictions, oldest first."""
+    rows = conn.execute(select(CONFLICT).order_by(CONFLICT.c.detected, CONFLICT.c.fingerprint)).all()
+    return [
+        Conflict(r.fingerprint, r.origin, r.kind, r.source, bytes(r.first), bytes(r.second), r.detected) for r in rows
+    ]
