@@ -1,0 +1,270 @@
+"""HTTP message signatures between members: RFC 9421 with SM2 and SM3.
+
+One shape only, so that there is one thing to check. Every request carries
+
+* ``Content-Digest: sm3=:<base64>:`` over the exact body bytes, empty ones too (RFC 9530; ``sm3`` is our own algorithm name),
+* ``X-Yiqiao-Audience: <org>``: who the request is meant for,
+* ``Signature-Input: yiqiao=(<the six components of COVERED, in that order>);created=…;expires=…;nonce="…";keyid="<org>/<key id>";alg="sm2-sm3"``,
+* ``Signature: yiqiao=:<base64 of the 64-byte r||s>:``.
+
+What the receiver checks, in this order (the numbers stand beside the code):
+
+1. the fields are there and have exactly this form; anything else is refused, a second label included;
+2. the audience is this node;
+3. ``created``/``expires`` bound the request to ``MAX_LIFETIME_SECONDS`` and to now, within ``CLOCK_SKEW_SECONDS``;
+4. the body has the digest that was signed;
+5. the signer is an active member of the ledger and the key is one of its live signing keys;
+6. the SM2 signature holds over the signature base (RFC 9421 section 2.5);
+7. the nonce was not seen before. Last, so that only a member can fill the replay cache.
+
+What it does not do: decide whether that member may do what it asks. Confidentiality is TLS's task.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Protocol
+from urllib.parse import quote, unquote, urlsplit
+
+import requests
+from requests.auth import AuthBase
+
+from anchor import gm
+from anchor.errors import AnchorError, SignatureInvalid
+from bridge.errors import BridgeError
+
+COVERED = ("@method", "@authority", "@path", "@query", "content-digest", "x-yiqiao-audience")
+LABEL = "yiqiao"
+ALGORITHM = "sm2-sm3"
+AUDIENCE_HEADER = "X-Yiqiao-Audience"
+
+MAX_LIFETIME_SECONDS = 60  # longest ``expires - created`` accepted: long enough for one round trip, short for the cache
+CLOCK_SKEW_SECONDS = 30  # how far two hospitals' clocks may differ; both ends of the life time are widened by it
+MAX_FIELD_CHARACTERS = 1024  # a Signature-Input of ours has about 260 characters
+NONCE_BYTES = 16  # 128 bits: no two honest requests ever share one
+
+MemberLookup = Callable[[str], Mapping[str, Any] | None]
+
+_COMPONENTS = " ".join(f'"{name}"' for name in COVERED)
+_INPUT = re.compile(
+    rf"{LABEL}=(?P<params>\({re.escape(_COMPONENTS)}\)"
+    r";created=(?P<created>[0-9]{1,12});expires=(?P<expires>[0-9]{1,12})"
+    r';nonce="(?P<nonce>[A-Za-z0-9_-]{16,64})"'
+    r';keyid="(?P<org>[0-9A-Z]{18})/(?P<key>[0-9a-f]{16})"'
+    rf';alg="{ALGORITHM}")'
+)
+_SIGNATURE = re.compile(rf"{LABEL}=:([A-Za-z0-9+/]{{86}}==):")
+_DIGEST = re.compile(r"sm3=:([A-Za-z0-9+/]{43}=):")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_PATH_SAFE = "/:@!$&'()*+,;=~-._"
+_QUERY_SAFE = "!$&'()*+,/:;=?@%~-._"
+
+
+class PeerSignatureError(BridgeError):
+    """A request between members that is not accepted as that member's.
+
+    ``code`` is stable: malformed, wrong-audience, stale, altered-body, unknown-member, suspended-member, unknown-key,
+    bad-signature, replayed.
+    """
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NonceStore(Protocol):
+    """Remembers nonces until they cannot be replayed any more; shared by all workers of a node."""
+
+    def remember(self, nonce: str, expires: int, now: int) -> bool:
+        """Keep ``nonce`` until ``expires`` (Unix seconds); False when it was already there."""
+
+
+def content_digest(body: bytes) -> str:
+    """Return the Content-Digest field value of a body (RFC 9530 section 2)."""
+    return f"sm3=:{base64.b64encode(gm.sm3(body)).decode()}:"
+
+
+def signature_base(method: str, url: str, digest: str, audience: str, params: str) -> bytes:
+    """Return the bytes that are signed (RFC 9421 section 2.5).
+
+    ``params`` is the Signature-Input member value: the component list and its parameters. The path is
+    normalised because WSGI servers hand it over percent-decoded (section 2.2.6).
+    """
+    values = (
+        method.upper(),
+        _authority(url),
+        quote(unquote(urlsplit(url).path or "/"), safe=_PATH_SAFE),
+        "?" + quote(urlsplit(url).query, safe=_QUERY_SAFE),
+        digest,
+        audience,
+    )
+    lines = [f'"{name}": {value}' for name, value in zip(COVERED, values, strict=True)]
+    lines.append(f'"@signature-params": {params}')
+    return "\n".join(lines).encode()
+
+
+def _authority(url: str) -> str:
+    """Return host and, unless it is the scheme's default, port, in lower case (RFC 9421 section 2.2.3)."""
+    try:
+        parts = urlsplit(url)
+        host, port = (parts.hostname or "").lower(), parts.port
+    except ValueError as error:
+        raise PeerSignatureError("malformed", "the request's address cannot be read") from error
+    if ":" in host:
+        host = f"[{host}]"
+    return host if port is None or port == _DEFAULT_PORTS.get(parts.scheme) else f"{host}:{port}"
+
+
+def sign_headers(
+    method: str,
+    url: str,
+    body: bytes,
+    *,
+    org: str,
+    key: gm.PrivateKey,
+    audience: str,
+    now: int,
+    nonce: str | None = None,
+) -> dict[str, str]:
+    """Return the four header fields that make a request this member's own, valid for ``MAX_LIFETIME_SECONDS``."""
+    nonce = nonce or secrets.token_urlsafe(NONCE_BYTES)
+    params = (
+        f"({_COMPONENTS});created={now};expires={now + MAX_LIFETIME_SECONDS}"
+        f';nonce="{nonce}";keyid="{org}/{key.public_key.key_id}";alg="{ALGORITHM}"'
+    )
+    digest = content_digest(body)
+    signature = key.sign(signature_base(method, url, digest, audience, params))
+    return {
+        "Content-Digest": digest,
+        AUDIENCE_HEADER: audience,
+        "Signature-Input": f"{LABEL}={params}",
+        "Signature": f"{LABEL}=:{base64.b64encode(signature).decode()}:",
+    }
+
+
+class PeerAuth(AuthBase):
+    """Signs every request of a ``requests`` session as one member for one audience."""
+
+    def __init__(self, *, org: str, key: gm.PrivateKey, audience: str, clock: Callable[[], float] = time.time) -> None:
+        self._org, self._key, self._audience, self._clock = org, key, audience, clock
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        """Sign the prepared request; a body that is a stream is refused because it cannot be digested here."""
+        body = request.body if request.body is not None else b""
+        if isinstance(body, str):
+            body = body.encode()
+        if not isinstance(body, bytes):
+            raise TypeError("a signed request's body must be bytes or text")
+        request.headers.update(
+            sign_headers(
+                request.method or "GET",
+                request.url or "",
+                body,
+                org=self._org,
+                key=self._key,
+                audience=self._audience,
+                now=int(self._clock()),
+            )
+        )
+        return request
+
+
+def verify_request(
+    method: str,
+    url: str,
+    headers: Mapping[str, str],
+    body: bytes,
+    *,
+    member_lookup: MemberLookup,
+    audience: str,
+    nonces: NonceStore,
+    now: float,
+) -> str:
+    """Return the org that signed a request, or raise ``PeerSignatureError``; the steps are the module's.
+
+    ``url`` is the full address as received (scheme, host, path, query). ``headers`` is case-insensitive or uses
+    the spelling of this module. ``member_lookup`` gives the ledger's member record.
+    """
+    values = _Fields(headers)  # (1)
+    if not hmac.compare_digest(values.audience.encode(), audience.encode()):  # (2)
+        raise PeerSignatureError("wrong-audience", "the request is meant for another member")
+    now = int(now)
+    if not 0 < values.expires - values.created <= MAX_LIFETIME_SECONDS:  # (3)
+        raise PeerSignatureError("stale", "the request's life time is longer than allowed")
+    if values.created > now + CLOCK_SKEW_SECONDS or values.expires < now - CLOCK_SKEW_SECONDS:
+        raise PeerSignatureError("stale", "the request is out of date; check both clocks")
+    if not hmac.compare_digest(values.digest, content_digest(body)):  # (4)
+        raise PeerSignatureError("altered-body", "the body is not the one that was signed")
+    key = _signing_key(member_lookup(values.org), values.key_id, now)  # (5)
+    try:  # (6)
+        key.verify(signature_base(method, url, values.digest, values.audience, values.params), values.signature)
+    except SignatureInvalid as error:
+        raise PeerSignatureError("bad-signature", "the request's signature does not hold") from error
+    keep_until = values.expires + CLOCK_SKEW_SECONDS + 1
+    if not nonces.remember(f"{values.org}:{values.nonce}", keep_until, now):  # (7)
+        raise PeerSignatureError("replayed", "this request was already received")
+    return values.org
+
+
+class _Fields:
+    """The signature's fields of one request, read in their one accepted form."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        given = _match(_INPUT, headers.get("Signature-Input"))
+        self.params = given["params"]
+        self.created, self.expires = int(given["created"]), int(given["expires"])
+        self.nonce, self.org, self.key_id = given["nonce"], given["org"], given["key"]
+        self.signature = base64.b64decode(_match(_SIGNATURE, headers.get("Signature"))[1])
+        self.digest = _match(_DIGEST, headers.get("Content-Digest"))[0]
+        self.audience = headers.get(AUDIENCE_HEADER) or ""
+
+
+def _match(pattern: re.Pattern[str], value: str | None) -> re.Match[str]:
+    found = pattern.fullmatch(value) if value is not None and len(value) <= MAX_FIELD_CHARACTERS else None
+    if found is None:
+        raise PeerSignatureError("malformed", "the request carries no signature of the accepted form")
+    return found
+
+
+def _signing_key(member: Mapping[str, Any] | None, key_id: str, now: int) -> gm.PublicKey:
+    if member is None:
+        raise PeerSignatureError("unknown-member", "the sender is no member of this consortium")
+    if member.get("status") != "active":
+        raise PeerSignatureError("suspended-member", "the sender's membership is suspended")
+    public = live_key(member, "sign", now, key_id)
+    if public is None:
+        raise PeerSignatureError("unknown-key", "the signing key is not one of the sender's live keys")
+    return public
+
+
+def live_key(member: Mapping[str, Any], use: str, now: int, key_id: str | None = None) -> gm.PublicKey | None:
+    """Return a member's public key for ``use`` ("sign" or "encrypt") that is valid at ``now``.
+
+    With ``key_id`` only that key will do; without it the one whose validity began last. None when there is none.
+    """
+    live = [
+        key
+        for key in member.get("keys", ())
+        if key["use"] == use
+        and key_id in (None, key["id"])
+        and key["from"] <= now + CLOCK_SKEW_SECONDS
+        and (key["until"] is None or now < key["until"])
+    ]
+    if not live:
+        return None
+    try:
+        return public_key(max(live, key=lambda key: key["from"])["public"])
+    except AnchorError:
+        return None
+
+
+@lru_cache(maxsize=512)  # a consortium has few keys, and checking a point and its tables costs more than a signature
+def public_key(hex65: str) -> gm.PublicKey:
+    """Return the key object of ``04||X||Y`` in hex; raises ``KeyFormatError`` when it is no point of the curve."""
+    return gm.PublicKey.from_bytes(bytes.fromhex(hex65))

@@ -1,0 +1,192 @@
+"""Tables of the exchange between institutions.
+
+Who writes which:
+
+* every member: ``peer_nonce`` (replay cache), ``ledger_gap`` (events that the ledger could not take in time);
+* the authority: ``pseudonym_use`` (quota), ``localisation`` (which member holds records for a pseudonym);
+* a holder of records: ``local_pseudonym``, ``consent_grant``, ``disclosure``, ``disclosed_record``;
+* a requester: ``exchange_request``, ``received_record``.
+
+Clinical content, pseudonyms and salts stand here only sealed (``bridge.storage.keyring``) or blinded. Times are Unix
+seconds; digests and ledger ids are lowercase hex; lists are JSON text.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import BigInteger, UniqueConstraint
+from sqlmodel import Field, SQLModel
+
+
+class PeerNonce(SQLModel, table=True):
+    """A signed request already received; ``nonce`` is "<org>:<nonce>", ``expires`` when it is too old to be replayed."""
+
+    __tablename__ = "peer_nonce"
+    nonce: str = Field(primary_key=True, max_length=96)
+    expires: int = Field(sa_type=BigInteger, index=True)
+
+
+class PseudonymUse(SQLModel, table=True):
+    """How many pseudonyms a member had computed on a day (days since 1970-01-01)."""
+
+    __tablename__ = "pseudonym_use"
+    org: str = Field(primary_key=True, max_length=18)
+    day: int = Field(primary_key=True)
+    count: int
+
+
+class Localisation(SQLModel, table=True):
+    """The authority's index: a member holds records of these categories for a pseudonym. No counts, no dates of care."""
+
+    __tablename__ = "localisation"
+    pid: str = Field(primary_key=True, max_length=80)
+    org: str = Field(primary_key=True, max_length=18)
+    categories: str
+    registered: int = Field(sa_type=BigInteger)
+
+
+class LocalPseudonym(SQLModel, table=True):
+    """A pseudonym of a patient of this node; ``pid_blind`` finds it, ``pid_sealed`` keeps it for a withdrawal.
+
+    ``patient_updated`` and ``categories`` are what was registered last, so that a later run sees what changed.
+    """
+
+    __tablename__ = "local_pseudonym"
+    __table_args__ = (UniqueConstraint("patient_id", "pid_blind"),)
+    id: int | None = Field(default=None, primary_key=True)
+    patient_id: str = Field(index=True, max_length=64)
+    pid_blind: bytes = Field(index=True)
+    pid_sealed: bytes
+    categories: str
+    state: str = Field(max_length=16)
+    updated: int = Field(sa_type=BigInteger)
+
+
+class LocalisedPatient(SQLModel, table=True):
+    """Up to which version a patient was looked at for registration, so that a run reads only what changed."""
+
+    __tablename__ = "localised_patient"
+    patient_id: str = Field(primary_key=True, max_length=64)
+    version: int
+    categories: str
+    updated: int = Field(sa_type=BigInteger)
+
+
+class ConsentGrant(SQLModel, table=True):
+    """A grant given at this node. ``detail_sealed`` opens the ledger's commitment: salt, patient and limits.
+
+    ``state``: pending (the ledger has not answered), active, revoked, refused. ``categories`` is JSON text, null for all.
+    """
+
+    __tablename__ = "consent_grant"
+    grant_id: str = Field(primary_key=True, max_length=32)
+    patient_id: str = Field(index=True, max_length=64)
+    consent_id: str = Field(max_length=64)
+    grantees: str
+    purposes: str
+    categories: str | None = None
+    labels: str = "[]"
+    period_from: int | None = Field(default=None, sa_type=BigInteger)
+    period_until: int | None = Field(default=None, sa_type=BigInteger)
+    valid_from: int = Field(sa_type=BigInteger)
+    valid_until: int = Field(sa_type=BigInteger)
+    state: str = Field(max_length=16)
+    commitment: str = Field(max_length=64)
+    detail_sealed: bytes
+    tx_id: str | None = Field(default=None, max_length=64)
+    revoke_tx_id: str | None = Field(default=None, max_length=64)
+    updated: int = Field(sa_type=BigInteger)
+
+
+class Disclosure(SQLModel, table=True):
+    """One request answered at this node (the holder).
+
+    ``state``: deciding, denied, permitted, sealed (the envelope is ready, its release not yet committed), released,
+    refused. ``request_sealed`` is the signed request with its salt, ``envelope_sealed`` the very envelope that left.
+    """
+
+    __tablename__ = "disclosure"
+    request_id: str = Field(primary_key=True, max_length=32)
+    requester: str = Field(index=True, max_length=18)
+    purpose: str = Field(max_length=16)
+    basis: str | None = Field(default=None, max_length=16)
+    grant_id: str | None = Field(default=None, index=True, max_length=32)
+    patient_id: str | None = Field(default=None, index=True, max_length=64)
+    state: str = Field(max_length=16)
+    reason: str | None = Field(default=None, max_length=64)
+    request_digest: str = Field(max_length=64)
+    request_sealed: bytes
+    envelope_sealed: bytes | None = None
+    envelope_digest: str | None = Field(default=None, max_length=64)
+    disclosed: str | None = Field(default=None, max_length=64)
+    count: int = 0
+    decision_tx_id: str | None = Field(default=None, max_length=64)
+    release_tx_id: str | None = Field(default=None, max_length=64)
+    created: int = Field(sa_type=BigInteger)
+    updated: int = Field(sa_type=BigInteger)
+
+
+class DisclosedRecord(SQLModel, table=True):
+    """One record version of a disclosure, at its place in the disclosed Merkle tree."""
+
+    __tablename__ = "disclosed_record"
+    request_id: str = Field(primary_key=True, max_length=32)
+    position: int = Field(primary_key=True)
+    ref: str = Field(max_length=160)
+    digest: str = Field(max_length=64)
+
+
+class ExchangeRequest(SQLModel, table=True):
+    """One request made by this node (the requester). ``state``: requested, denied, rejected, verified, failed."""
+
+    __tablename__ = "exchange_request"
+    request_id: str = Field(primary_key=True, max_length=32)
+    holder: str = Field(index=True, max_length=18)
+    purpose: str = Field(max_length=16)
+    emergency: bool = False
+    grant_id: str | None = Field(default=None, max_length=32)
+    state: str = Field(max_length=16)
+    reason: str | None = Field(default=None, max_length=64)
+    request_sealed: bytes
+    disclosed: str | None = Field(default=None, max_length=64)
+    count: int = 0
+    request_tx_id: str | None = Field(default=None, max_length=64)
+    receive_tx_id: str | None = Field(default=None, max_length=64)
+    created: int = Field(sa_type=BigInteger)
+    updated: int = Field(sa_type=BigInteger)
+
+
+class ReceivedRecord(SQLModel, table=True):
+    """A record version received from another member: its original bytes and receipt, and the local copy's name."""
+
+    __tablename__ = "received_record"
+    holder: str = Field(primary_key=True, max_length=18)
+    original_ref: str = Field(primary_key=True, max_length=160)
+    request_id: str = Field(index=True, max_length=32)
+    local_ref: str = Field(index=True, max_length=160)
+    subject: str = Field(max_length=80)
+    digest: str = Field(max_length=64)
+    content_sealed: bytes
+    receipt_sealed: bytes
+    received: int = Field(sa_type=BigInteger)
+
+
+class LedgerGap(SQLModel, table=True):
+    """An event that happened while the ledger could not take it: signed, queued, and reported until it is committed.
+
+    ``statement`` is canonical JSON of type, body and time; ``signature`` this node's SM2 signature over it.
+    ``state``: queued, committed, refused (then ``code`` says why).
+    """
+
+    __tablename__ = "ledger_gap"
+    id: int | None = Field(default=None, primary_key=True)
+    request_id: str = Field(index=True, max_length=32)
+    type: str = Field(max_length=32)
+    body: str
+    statement: str
+    signature: str = Field(max_length=128)
+    key_id: str = Field(max_length=16)
+    created: int = Field(sa_type=BigInteger)
+    state: str = Field(index=True, max_length=16)
+    code: str | None = Field(default=None, max_length=32)
+    tx_id: str | None = Field(default=None, max_length=64)
+    settled: int | None = Field(default=None, sa_type=BigInteger)
