@@ -1,11 +1,11 @@
 """What a node keeps of its evidence: the institution log, its tiles, published checkpoints, and what it cosigned.
 
-Entries are sealed under the data key of the patient they speak of, salt included: destroying that key leaves the leaf in
-the tree, opaque and still provable, and nothing else. Tiles hold hashes only. Every table is keyed by the log's origin
-line, so that yearly shards lie side by side.
+Entries are sealed under the data key of the patient they speak of, salt included: destroying that key leaves the
+leaf in the tree, opaque and still provable, and nothing else. Tiles hold hashes only. Every table is keyed by the
+log's origin line, so that yearly shards lie side by side.
 
-Tables are read and written through a SQLAlchemy ``Connection`` whose transaction the caller owns: the rule that draining
-the outbox is one transaction lives in ``bridge.services.anchoring``.
+Tables are read and written through a SQLAlchemy ``Connection`` whose transaction the caller owns: the rule that
+draining the outbox is one transaction lives in ``bridge.services.anchoring``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class EvidenceLog(SQLModel, table=True):
 
 
 class EvidenceEntry(SQLModel, table=True):
-    """One entry of an institution log, sealed; ``leaf`` is its RFC 6962 leaf hash, ``logged`` its time (Unix seconds)."""
+    """One entry of an institution log, sealed; ``leaf`` is its RFC 6962 leaf hash, ``logged`` Unix seconds."""
 
     __tablename__ = "evidence_entry"
     __table_args__ = (Index("ix_evidence_entry_ref", "ref", unique=True),)

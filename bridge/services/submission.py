@@ -1,0 +1,128 @@
+"""One door through which every process of a node submits transactions to the ledger.
+
+The ledger takes a sender's transactions in strict sequence, and several processes of a node submit at once (anchoring in
+the worker, releases in the web workers). A node-wide lease orders them; where the lease did not help (it ran out while the
+ledger was slow, another node of the same organisation submitted) the ledger's own "bad-sequence" answer does, and the
+transaction is signed again with the number it expects. A transaction whose answer was lost is looked up before it is
+signed again, so that a retry never commits one intention twice.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from anchor import transaction
+from anchor.chain.client import ChainClient, TransactionResult
+from anchor.errors import ChainUnavailable, TransactionRejected
+from anchor.gm import PrivateKey
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from bridge.storage.leases import JobLeases
+
+LEASE_NAME = "ledger-submission"
+LEASE_SECONDS = 30
+"""Seconds: longer than one submission to a healthy ledger takes, short enough that a killed process delays nobody long."""
+LEASE_WAIT_SECONDS = 15.0
+"""Seconds a submitter waits for its turn before it says that the ledger is unavailable."""
+POLL_SECONDS = 0.02
+"""Seconds between two tries for the lease."""
+MAX_ATTEMPTS = 5
+"""Times one transaction is signed with a new sequence number before the contention is reported."""
+BAD_SEQUENCE = "bad-sequence"
+
+
+class TransactionSubmitter:
+    """Signs a node's transactions with the next sequence number and submits them, one at a time node-wide."""
+
+    def __init__(
+        self,
+        chain: ChainClient,
+        leases: JobLeases,
+        org: str,
+        key: PrivateKey,
+        chain_id: str,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._chain = chain
+        self._leases = leases
+        self._org = org
+        self._key = key
+        self._chain_id = chain_id
+        self._clock = clock
+        self._holder = f"submit-{secrets.token_hex(8)}"
+        self._mutex = threading.Lock()
+
+    def submit(self, type: str, body: Mapping[str, Any], expires_in: int = 300) -> TransactionResult:
+        """Submit one transaction and wait for its commitment; ``expires_in`` is in seconds from now.
+
+        Raises ``TransactionRejected`` with the ledger's code when its rules refuse it, and ``ChainUnavailable`` when no
+        answer came within the bound: the transaction may then have been committed all the same, and the caller asks the
+        ledger's state before it submits the same intention again.
+        """
+        with self._turn():
+            sequence = self._chain.next_seq(self._org)
+            for _ in range(MAX_ATTEMPTS):
+                envelope = self._signed(type, body, sequence, expires_in)
+                result = self._committed(envelope)
+                if result.code != BAD_SEQUENCE:
+                    break
+                sequence = result.expected_seq or self._chain.next_seq(self._org)
+        if not result.ok:
+            raise TransactionRejected(result.code, result.message)
+        return result
+
+    def _signed(self, type: str, body: Mapping[str, Any], sequence: int, expires_in: int) -> bytes:
+        return transaction.build(
+            chain=self._chain_id,
+            type=type,
+            sender=self._org,
+            key=self._key,
+            seq=sequence,
+            expires=int(self._clock()) + expires_in,
+            body=dict(body),
+        )
+
+    def _committed(self, envelope: bytes) -> TransactionResult:
+        """Submit one envelope; a lost answer or a taken number is checked against what the ledger has committed."""
+        try:
+            result = self._chain.submit([envelope])[0]
+        except ChainUnavailable:
+            found = self._lookup(envelope)
+            if found is None:
+                raise
+            return found
+        if result.code == BAD_SEQUENCE:
+            return self._lookup(envelope) or result
+        return result
+
+    def _lookup(self, envelope: bytes) -> TransactionResult | None:
+        tx_id = transaction.parse(envelope).tx_id
+        found = self._chain.transaction(tx_id)
+        if found is None:
+            return None
+        return TransactionResult(tx_id, "ok", "", found.height, found.index, found.block_time)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Hold this process's lock and the node-wide lease; ``ChainUnavailable`` when the turn does not come."""
+        deadline = time.monotonic() + LEASE_WAIT_SECONDS
+        if not self._mutex.acquire(timeout=LEASE_WAIT_SECONDS):
+            raise ChainUnavailable("other transactions of this node are still waiting for the ledger; try again later")
+        try:
+            while not self._leases.acquire(LEASE_NAME, self._holder, LEASE_SECONDS):
+                if time.monotonic() >= deadline:
+                    raise ChainUnavailable("another process of this node is submitting to the ledger; try again later")
+                time.sleep(POLL_SECONDS)
+            try:
+                yield
+            finally:
+                self._leases.release(LEASE_NAME, self._holder)
+        finally:
+            self._mutex.release()
