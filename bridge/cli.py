@@ -1,0 +1,126 @@
+"""The ``yiqiao`` command: finds the module of a command, runs it, and turns every error into one sentence.
+
+Modules are loaded only when one of their commands runs, so ``yiqiao --help`` and the offline verifier start fast. Exit codes:
+0 done, 1 failed, 2 wrong usage (click's own), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+import traceback
+from dataclasses import dataclass
+
+import click
+
+VERSION_LINE = "yiqiao 0.1.0"
+DEBUG_VARIABLE = "YIQIAO_DEBUG"
+
+
+@dataclass(frozen=True, slots=True)
+class LazyCommand:
+    """Where a command lives and what it does, known without importing it."""
+
+    module: str
+    short_help: str
+
+
+COMMANDS: dict[str, LazyCommand] = {
+    "demo": LazyCommand("bridge.commands.demo", "Run the whole job on this machine: three nodes, one consortium."),
+    "init": LazyCommand("bridge.commands.node", "Create the home of a node: keys, settings, database."),
+    "serve": LazyCommand("bridge.commands.node", "Run the node: HTTP, MLLP and scheduled jobs."),
+    "token": LazyCommand("bridge.commands.node", "Create, list and revoke client tokens."),
+    "convert": LazyCommand("bridge.commands.convert", "Convert source files to FHIR Bundles, keeping nothing."),
+    "ingest": LazyCommand("bridge.commands.ingest", "Take source files into the node."),
+    "inbox": LazyCommand("bridge.commands.ingest", "List, show and re-run received messages."),
+    "anchor": LazyCommand("bridge.commands.evidence", "Log new record versions and publish a checkpoint now."),
+    "receipt": LazyCommand("bridge.commands.evidence", "Write the receipt of a record."),
+    "verify": LazyCommand("bridge.commands.evidence", "Check a receipt offline."),
+    "fsck": LazyCommand("bridge.commands.evidence", "Recompute everything stored and name what differs."),
+    "lookup": LazyCommand("bridge.commands.exchange", "Find, request, receive and verify a patient's records elsewhere."),
+    "grant": LazyCommand("bridge.commands.exchange", "Record a patient's consent and grant access."),
+    "revoke": LazyCommand("bridge.commands.exchange", "Revoke a grant."),
+    "member": LazyCommand("bridge.commands.governance", "Admit, suspend and list members; rotate keys."),
+    "trust": LazyCommand("bridge.commands.governance", "Write the consortium's trust file."),
+    "bench": LazyCommand("bridge.commands.bench", "Measure this machine."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are run."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the command names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command's module and return the command of that name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(COMMANDS[cmd_name].module)
+        for value in vars(module).values():
+            if isinstance(value, click.Command) and value.name == cmd_name:
+                return value
+        raise click.ClickException(f"the command {cmd_name} is not part of this installation / 未安装该命令")
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands from the table, importing none of them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.short_help) for name, command in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(message=VERSION_LINE, version="0.1.0")
+def yiqiao() -> None:
+    """Yiqiao 医桥: from a hospital's HIS/EMR to FHIR, with evidence on a consortium ledger.
+
+    \b
+    Example:
+      yiqiao convert adt.hl7 --out bundles.ndjson
+      yiqiao init ~/node --org 12110000400686125F --name "第一医院" --role hospital
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run ``yiqiao``. Every failure is one sentence on stderr and a non-zero exit code; YIQIAO_DEBUG=1 adds the traceback."""
+    try:
+        code = yiqiao.main(args=arguments, prog_name="yiqiao", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped / 已中止", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # `yiqiao ... | head` is no failure to report
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001 - the process boundary
+        if os.environ.get(DEBUG_VARIABLE):
+            traceback.print_exc()
+        click.echo(f"yiqiao: {explain(error)}", err=True)
+        sys.exit(1)
+
+
+def explain(error: Exception) -> str:
+    """Return the one sentence a person reads for ``error``, with the way out; never patient data."""
+    module = type(error).__module__.partition(".")[0]
+    if module in ("anchor", "bridge", "fhir_adapters") or type(error).__name__ == "PeerSignatureError":
+        text = str(error) or type(error).__name__
+        if type(error).__name__ == "ChainUnavailable":
+            text += "; check ledger.url and that the hosting node is running / 无法连接账本，请检查 ledger.url 以及托管节点"
+        return text
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"{error.strerror or type(error).__name__}{where} / 操作系统错误"
+    if module == "sqlalchemy":
+        return (
+            f"the database cannot be used ({type(error).__name__}); check database.url and that the server is running / "
+            "数据库不可用，请检查 database.url"
+        )
+    return f"internal error ({type(error).__name__}); run again with {DEBUG_VARIABLE}=1 for the details / 内部错误"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,280 @@
+"""The settings of one node: frozen, typed, and checked before anything starts.
+
+Read in this order, later wins: ``config/default.toml``, ``HOME/config.toml``, environment ``YIQIAO_<SECTION>__<KEY>``.
+An unknown name, a value of the wrong type and every unsafe combination (``bridge.settings_rules``) refuse to start, naming
+the setting.
+"""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from bridge.errors import BridgeError
+
+CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "config"
+CONFIG_FILE = "config.toml"
+ENVIRONMENT_PREFIX = "YIQIAO_"
+
+Role = Literal["hospital", "authority", "payer", "card-issuer", "device-gateway", "observer"]
+ROLES: tuple[Role, ...] = ("hospital", "authority", "payer", "card-issuer", "device-gateway", "observer")
+
+
+class SettingsError(BridgeError):
+    """The node's settings or the files they name are missing, unreadable or unsafe; the text names the setting and the way out."""
+
+
+class _Section(BaseModel):
+    """A table of the settings file: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class NodeSettings(_Section):
+    """Who this node is."""
+
+    org: str
+    name: str
+    roles: tuple[Role, ...]
+    endpoint: str
+    environment: Literal["production", "demo", "test"]
+
+
+class HttpSettings(_Section):
+    """The HTTP listener. ``max_body_bytes`` bounds a request body; ``threads`` are blocking threads per worker."""
+
+    host: str
+    port: int = Field(ge=1, le=65535)
+    workers: int = Field(ge=1, le=64)
+    threads: int = Field(ge=1, le=256)
+    max_body_bytes: int = Field(ge=1024)
+    behind_proxy: bool
+    tls_certificate: str
+    tls_key: str
+
+
+class MllpSettings(_Section):
+    """The MLLP listener and its bounds (bytes, seconds, connections)."""
+
+    enabled: bool
+    host: str
+    port: int = Field(ge=1, le=65535)
+    source: str
+    max_frame_bytes: int = Field(ge=1024, le=256 * 1024 * 1024)
+    idle_seconds: float = Field(gt=0)
+    frame_seconds: float = Field(gt=0)
+    max_connections: int = Field(ge=1)
+    plain_network: bool
+
+
+class DatabaseSettings(_Section):
+    """The node's database as an SQLAlchemy URL; a relative SQLite path lies below HOME."""
+
+    url: str
+
+
+class LedgerSettings(_Section):
+    """How this node reaches the consortium ledger: it hosts it (embedded) or asks the member that does (remote)."""
+
+    engine: Literal["embedded", "remote"]
+    chain: str
+    genesis: str
+    path: str
+    url: str
+    timeout_seconds: float = Field(gt=0, le=300)
+
+
+class KeysSettings(_Section):
+    """Where the node's key files lie (below HOME unless absolute)."""
+
+    directory: str
+
+
+class AnchoringSettings(_Section):
+    """The scheduled job that logs new record versions and publishes a checkpoint."""
+
+    period_seconds: float = Field(gt=0)
+    batch: int = Field(ge=1, le=100_000)
+    max_age_seconds: float = Field(gt=0)
+    shard: str = Field(pattern=r"^[0-9a-z][0-9a-z.-]{0,31}$")
+
+
+class WitnessSettings(_Section):
+    """Cosigning of the ledger's checkpoints."""
+
+    enabled: bool
+    period_seconds: float = Field(gt=0)
+    quorum: int = Field(ge=1)
+
+
+class WorkerSettings(_Section):
+    """Inbox processing."""
+
+    batch: int = Field(ge=1, le=10_000)
+    idle_seconds: float = Field(gt=0, le=60)
+    drain_seconds: float = Field(gt=0, le=600)
+
+
+class ExchangeSettings(_Section):
+    """Exchange with the other institutions."""
+
+    authority: str
+    authority_url: str
+    scope: str
+    release_timeout_seconds: float = Field(gt=0)
+    register_seconds: float = Field(gt=0)
+
+
+class RetentionSettings(_Section):
+    """Removal of what may go: used nonces, finished leases."""
+
+    purge_period_seconds: float = Field(gt=0)
+
+
+class SecuritySettings(_Section):
+    """Client authentication."""
+
+    tokens: str
+
+
+class SourceSettings(_Section):
+    """One system that data comes from.
+
+    ``kind`` "hl7v2": messages arrive by MLLP, HTTP or file. ``kind`` "view": ``views`` of ``url`` are polled every
+    ``poll_seconds``, at most ``batch`` rows a query, going back ``overlap_seconds`` for rows that became visible late.
+    """
+
+    name: str = Field(pattern=r"^[0-9a-z][0-9a-z._-]{0,63}$")
+    kind: Literal["hl7v2", "view"] = "hl7v2"
+    profile: str = "default"
+    url: str = ""
+    views: tuple[str, ...] = ()
+    poll_seconds: float = Field(default=30.0, gt=0)
+    batch: int = Field(default=500, ge=1, le=10_000)
+    overlap_seconds: float = Field(default=120.0, ge=0)
+    statement_seconds: float = Field(default=20.0, gt=0)
+
+
+class Settings(_Section):
+    """All settings of one node. ``home`` is its absolute directory; paths are resolved by ``path``."""
+
+    home: Path
+    node: NodeSettings
+    http: HttpSettings
+    mllp: MllpSettings
+    database: DatabaseSettings
+    ledger: LedgerSettings
+    keys: KeysSettings
+    anchoring: AnchoringSettings
+    witness: WitnessSettings
+    worker: WorkerSettings
+    exchange: ExchangeSettings
+    retention: RetentionSettings
+    security: SecuritySettings
+    sources: tuple[SourceSettings, ...] = ()
+
+    @property
+    def production(self) -> bool:
+        """Whether every safety rule applies."""
+        return self.node.environment == "production"
+
+    def path(self, value: str) -> Path:
+        """Resolve a path setting: absolute as it is, relative below HOME."""
+        return self.home / value
+
+    @property
+    def database_url(self) -> str:
+        """The database URL with a relative SQLite path made absolute below HOME."""
+        return sqlite_below(self.home, self.database.url)
+
+    def source(self, name: str) -> SourceSettings:
+        """Return the source of that name; an undeclared one is an HL7 v2 source with the default profile."""
+        return next((source for source in self.sources if source.name == name), SourceSettings(name=name))
+
+    def profile_path(self, name: str) -> Path:
+        """Return the file of a source profile: ``config/profiles/NAME.toml``, or a path below HOME."""
+        packaged = CONFIG_DIRECTORY / "profiles" / f"{name}.toml"
+        return packaged if "/" not in name and packaged.is_file() else self.path(name)
+
+
+def sqlite_below(home: Path, url: str) -> str:
+    """Return ``url`` with the relative path of an SQLite URL placed below ``home``; other URLs unchanged."""
+    scheme, separator, rest = url.partition(":///")
+    if scheme.split("+")[0] != "sqlite" or not separator or rest.startswith("/") or rest in ("", ":memory:"):
+        return url
+    return f"{scheme}:///{home / rest}"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether ``host`` (a name or address) is reachable from this machine only."""
+    if host == "localhost":
+        return True
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def load_settings(home: str | Path, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings of the node at ``home``, without the checks that need its files (``check_settings`` has them).
+
+    Raises ``SettingsError`` when there is no node at ``home``, a file is not TOML, or a name or value is not known.
+    """
+    home = Path(home).expanduser().resolve()
+    file = home / CONFIG_FILE
+    if not file.is_file():
+        raise SettingsError(
+            f"{home} is not the home of a node (it has no {CONFIG_FILE}); create one with: yiqiao init {home} ... / "
+            f"{home} 不是节点目录，请先运行 yiqiao init"
+        )
+    values = _merge(_read_toml(CONFIG_DIRECTORY / "default.toml"), _read_toml(file))
+    values = _merge(values, _from_environment(os.environ if environment is None else environment))
+    try:
+        return Settings(home=home, **values)
+    except ValidationError as error:
+        raise SettingsError(_first_problem(error)) from error
+    except TypeError as error:  # the file itself sets "home"
+        raise SettingsError("the settings file may not set home") from error
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} is not valid TOML: {error} / 配置文件格式错误") from error
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror} / 无法读取配置文件") from error
+
+
+def _merge(base: dict[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    """Return ``base`` with the keys of each table of ``over`` laid over it."""
+    merged = dict(base)
+    for name, value in over.items():
+        both_tables = isinstance(value, dict) and isinstance(merged.get(name), dict)
+        merged[name] = {**merged[name], **value} if both_tables else value
+    return merged
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Collect ``YIQIAO_<SECTION>__<KEY>``; a value is text, and a comma-separated list where the setting is one."""
+    values: dict[str, Any] = {}
+    for name, text in environment.items():
+        if not name.startswith(ENVIRONMENT_PREFIX) or "__" not in name:
+            continue
+        section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
+        values.setdefault(section, {})[key] = text.split(",") if (section, key) == ("node", "roles") else text
+    return values
+
+
+def _first_problem(error: ValidationError) -> str:
+    """Name the setting that is wrong, never its value: a URL may hold a password."""
+    problem = error.errors(include_input=False, include_url=False)[0]
+    name = ".".join(str(part) for part in problem["loc"])
+    reason = "is not a known setting" if problem["type"] == "extra_forbidden" else problem["msg"]
+    return f"setting {name}: {reason} / 配置项 {name} 有误"
