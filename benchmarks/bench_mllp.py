@@ -16,7 +16,7 @@ from bridge.demo.nodes import DemoNode, free_ports, yiqiao
 
 CONNECTIONS = (1, 4, 16)
 TARGET_PER_SECOND = 1_000
-AUTHORITY_ORG = "12990000MB0000018R"
+AUTHORITY_ORG = "12990000MB0000019C"
 
 
 def send_many(port: int, numbers: range) -> int:

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 
 PATIENT_NAME = "欧阳㐂"  # U+3402 is four bytes in GB18030 and missing from GBK: a decoder that guesses loses it
-PATIENT_ID_NUMBER = "110100198507120145"
+PATIENT_ID_NUMBER = "110100198507120149"
 PATIENT_MRN = "DEMO0001"
 ID_NUMBER_SYSTEM = "urn:oid:2.16.156.10011.1.3"
 
