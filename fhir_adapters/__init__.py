@@ -1,0 +1,58 @@
+"""Source formats to FHIR R4 transaction Bundles: pure functions of bytes, a profile and code tables.
+
+No clock, no randomness, no network, no database: the same bytes, profile and adapter version give the same Bundle.
+A format's code is loaded when it is first used.
+"""
+
+from collections.abc import Iterator
+
+from fhir_adapters.errors import UnsupportedMessage
+from fhir_adapters.profile import SourceProfile
+from fhir_adapters.result import ConversionResult, Issue
+
+__all__ = ["FORMATS", "ConversionResult", "Issue", "SourceProfile", "convert", "detect_format", "messages"]
+
+FORMATS = ("hl7v2", "csv", "tabular")
+"""Formats that :func:`convert` takes; "csv" and "tabular" are one. "auto" looks at the bytes."""
+
+_BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+_HL7V2_STARTS = (b"MSH", b"FHS", b"BHS")
+
+
+def convert(raw: bytes, format: str = "hl7v2", profile: SourceProfile | None = None) -> ConversionResult:
+    """Convert one message (hl7v2) or one file (csv) to a transaction Bundle.
+
+    Raises only :class:`~fhir_adapters.errors.AdapterError` and its kinds: DecodeError, ParseError, UnsupportedMessage,
+    ValidationError. ``profile`` defaults to :data:`~fhir_adapters.profile.DEFAULT_PROFILE`.
+    """
+    chosen = detect_format(raw) if format == "auto" else format
+    if chosen == "hl7v2":
+        from fhir_adapters import hl7v2
+
+        return hl7v2.convert(raw, profile)
+    if chosen in ("csv", "tabular"):
+        from fhir_adapters import tabular
+
+        return tabular.convert(raw, profile)
+    raise UnsupportedMessage("unknown format; one of " + ", ".join((*FORMATS, "auto")))
+
+
+def messages(raw: bytes, format: str = "hl7v2") -> Iterator[bytes]:
+    """Split a file into what :func:`convert` takes one at a time. A CSV file is one piece. Raises AdapterError."""
+    chosen = detect_format(raw) if format == "auto" else format
+    if chosen == "hl7v2":
+        from fhir_adapters import hl7v2
+
+        return iter(hl7v2.messages(raw))
+    if chosen in ("csv", "tabular"):
+        return iter((raw,))
+    raise UnsupportedMessage("unknown format; one of " + ", ".join((*FORMATS, "auto")))
+
+
+def detect_format(raw: bytes) -> str:
+    """The format that the first bytes look like: "hl7v2" for an MSH, FHS, BHS or MLLP start, otherwise "csv"."""
+    head = raw[:256]
+    for mark in _BOMS:
+        head = head.removeprefix(mark)
+    head = head.replace(b"\0", b"").lstrip(b"\x0b\r\n\t ")
+    return "hl7v2" if head.startswith(_HL7V2_STARTS) else "csv"
