@@ -1,0 +1,215 @@
+"""Keys of what lies at rest: one data key per patient, wrapped by the node's key-encryption key (KEK).
+
+- A data key is 16 random bytes for SM4-GCM. It is stored only wrapped (SM4-GCM under the KEK, the subject in the
+  associated data) and destroyed by forgetting the wrapped form: what it sealed is then gone for good, in every process
+  at once, because the wrapped form is read in each transaction and only its unwrapping is cached.
+- The blind index is HMAC-SM3 under the index key with the field's name in the input, so that equal values of different
+  fields do not meet, and nothing can be tested against the index without the key.
+
+Sealed form: ``01 || nonce (12) || ciphertext || tag (16)``.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from sqlalchemy import BigInteger, Column, Connection, Engine, LargeBinary, String, Table, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Field, SQLModel
+
+from anchor.errors import DecryptionError
+from anchor.gm import hmac_sm3, sm3, sm4_gcm_decrypt, sm4_gcm_encrypt
+from bridge.errors import Conflict, KeyDestroyed, SealBroken, SettingsError
+from bridge.storage.database import transact
+
+NODE = "node"
+"""Subject of everything that belongs to no patient: organisations, practitioners, messages not yet converted."""
+
+KEY_BYTES = 16
+INDEX_KEY_BYTES = 32
+NONCE_BYTES = 12
+SEAL_VERSION = b"\x01"
+
+UNWRAPPED_KEYS = 20_000
+"""Unwrapped data keys kept per process: about the patients of a busy day, some 5 MB."""
+
+BLIND_VALUES = 20_000
+"""Blind values of frequent field values (codes, statuses, days) kept per process, some 5 MB."""
+
+BLIND_CACHED_CHARACTERS = 80
+"""Longer values are not worth remembering."""
+
+SELECT_CHUNK = 500
+"""Subjects a query names at once: below SQLite's limit of bound variables on every build."""
+
+
+class SubjectKey(SQLModel, table=True):
+    """The wrapped data key of one subject; ``wrapped`` is None once destroyed. Times are Unix seconds."""
+
+    __tablename__ = "subject_key"
+
+    subject: str = Field(sa_column=Column(String(200), primary_key=True))
+    wrapped: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
+    kek: str = Field(sa_column=Column(String(16), nullable=False))
+    created: int = Field(sa_column=Column(BigInteger, nullable=False))
+    destroyed: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
+
+
+SUBJECT_KEY: Table = SubjectKey.__table__  # type: ignore[attr-defined]
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class DataKey:
+    """An unwrapped data key; seals and opens, and does not show itself."""
+
+    key: bytes
+
+    def seal(self, plaintext: bytes, aad: bytes) -> bytes:
+        """Encrypt with a fresh nonce; ``aad`` binds the result to its place."""
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        return SEAL_VERSION + nonce + sm4_gcm_encrypt(self.key, nonce, plaintext, aad)
+
+    def open(self, sealed: bytes, aad: bytes) -> bytes:
+        """Decrypt; raises ``SealBroken`` when the bytes, their place or their key are not what they were."""
+        if sealed[:1] != SEAL_VERSION:
+            raise SealBroken
+        try:
+            return sm4_gcm_decrypt(self.key, sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :], aad)
+        except DecryptionError:
+            raise SealBroken from None
+
+
+class KeyRing:
+    """Data keys and blind index of one node; safe to share between threads."""
+
+    def __init__(
+        self, engine: Engine, kek: bytes, index_key: bytes, clock: Callable[[], float] = time.time
+    ) -> None:
+        if len(kek) != KEY_BYTES:
+            raise SettingsError("the key-encryption key must be 16 bytes")
+        if len(index_key) != INDEX_KEY_BYTES:
+            raise SettingsError("the index key must be 32 bytes")
+        self._engine = engine
+        self._kek = kek
+        self._kek_id = sm3(b"yiqiao/kek-id/v1" + kek).hex()[:16]
+        self._index_key = index_key
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._unwrapped: OrderedDict[tuple[str, bytes], DataKey] = OrderedDict()
+        self._blind: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._node_key: DataKey | None = None
+
+    def data_key(self, connection: Connection, subject: str) -> DataKey:
+        """Return the subject's data key, made on first use; raises ``KeyDestroyed``."""
+        return self.data_keys(connection, [subject])[subject]
+
+    def data_keys(self, connection: Connection, subjects: Iterable[str]) -> dict[str, DataKey]:
+        """Return the data keys of several subjects with few statements, making those that are missing."""
+        wanted = sorted(set(subjects))
+        found = self._select(connection, wanted)
+        missing = [subject for subject in wanted if subject not in found]
+        if missing:
+            self._create(connection, missing)
+            found |= self._select(connection, missing)
+        return {subject: self.unwrap(subject, found[subject]) for subject in wanted}
+
+    def node_key(self) -> DataKey:
+        """Return the key of subject "node", which is never destroyed, without a transaction of the caller's."""
+        if self._node_key is None:
+            self._node_key = transact(self._engine, lambda connection: self.data_key(connection, NODE))
+        return self._node_key
+
+    def unwrap(self, subject: str, wrapped: bytes | None) -> DataKey:
+        """Return the data key whose wrapped form was just read; raises ``KeyDestroyed`` or ``SealBroken``."""
+        if wrapped is None:
+            raise KeyDestroyed
+        place = (subject, wrapped)
+        with self._lock:
+            key = self._unwrapped.get(place)
+            if key is not None:
+                self._unwrapped.move_to_end(place)
+                return key
+        key = DataKey(DataKey(self._kek).open(wrapped, self._wrap_aad(subject)))
+        with self._lock:
+            self._unwrapped[place] = key
+            if len(self._unwrapped) > UNWRAPPED_KEYS:
+                self._unwrapped.popitem(last=False)
+        return key
+
+    def seal(self, connection: Connection, subject: str, plaintext: bytes, aad: bytes) -> bytes:
+        """Seal under the subject's data key; raises ``KeyDestroyed``."""
+        return self.data_key(connection, subject).seal(plaintext, aad)
+
+    def open(self, connection: Connection, subject: str, sealed: bytes, aad: bytes) -> bytes:
+        """Open what ``seal`` made; raises ``KeyDestroyed`` after ``destroy`` and ``SealBroken`` when altered."""
+        found = self._select(connection, [subject])
+        if subject not in found:
+            raise SealBroken
+        return self.unwrap(subject, found[subject]).open(sealed, aad)
+
+    def destroy(self, connection: Connection, subject: str) -> bool:
+        """Forget a subject's data key for ever; False when it had none. The subject "node" is refused."""
+        if subject == NODE:
+            raise Conflict("the node's own data key cannot be destroyed")
+        done = connection.execute(
+            update(SUBJECT_KEY)
+            .where(SUBJECT_KEY.c.subject == subject, SUBJECT_KEY.c.wrapped.is_not(None))
+            .values(wrapped=None, destroyed=int(self._clock()))
+        )
+        with self._lock:
+            for place in [place for place in self._unwrapped if place[0] == subject]:
+                del self._unwrapped[place]
+        return done.rowcount == 1
+
+    def blind(self, field: str, value: str | bytes) -> bytes:
+        """Return the 32-byte blind index value of ``value`` in ``field``; equal inputs give equal outputs."""
+        if isinstance(value, bytes) or len(value) > BLIND_CACHED_CHARACTERS:
+            raw = value if isinstance(value, bytes) else value.encode()
+            return self._hmac(field, raw)
+        place = (field, value)
+        cached = self._blind.get(place)
+        if cached is None:
+            cached = self._hmac(field, value.encode())
+            with self._lock:
+                self._blind[place] = cached
+                if len(self._blind) > BLIND_VALUES:
+                    self._blind.popitem(last=False)
+        return cached
+
+    def _hmac(self, field: str, value: bytes) -> bytes:
+        name = field.encode()
+        return hmac_sm3(self._index_key, b"yiqiao/blind/v1\x00%d:%s\x00%s" % (len(name), name, value))
+
+    def _wrap_aad(self, subject: str) -> bytes:
+        return f"yiqiao/wrap/v1|{self._kek_id}|{subject}".encode()
+
+    def _select(self, connection: Connection, subjects: list[str]) -> dict[str, bytes | None]:
+        found: dict[str, bytes | None] = {}
+        for start in range(0, len(subjects), SELECT_CHUNK):
+            chunk = subjects[start : start + SELECT_CHUNK]
+            rows = connection.execute(
+                select(SUBJECT_KEY.c.subject, SUBJECT_KEY.c.wrapped).where(SUBJECT_KEY.c.subject.in_(chunk))
+            )
+            found.update({row.subject: row.wrapped for row in rows})
+        return found
+
+    def _create(self, connection: Connection, subjects: list[str]) -> None:
+        """Insert keys for subjects that have none; another process that was first keeps its own."""
+        made = int(self._clock())
+        kek = DataKey(self._kek)
+        rows = [
+            {
+                "subject": subject,
+                "wrapped": kek.seal(secrets.token_bytes(KEY_BYTES), self._wrap_aad(subject)),
+                "kek": self._kek_id,
+                "created": made,
+            }
+            for subject in subjects
+        ]
+        insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        connection.execute(insert(SUBJECT_KEY).on_conflict_do_nothing(), rows)
