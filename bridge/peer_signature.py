@@ -2,9 +2,10 @@
 
 One shape only, so that there is one thing to check. Every request carries
 
-* ``Content-Digest: sm3=:<base64>:`` over the exact body bytes, empty ones too (RFC 9530; ``sm3`` is our own algorithm name),
+* ``Content-Digest: sm3=:<base64>:`` over the exact body bytes, empty ones too (RFC 9530; ``sm3`` is a name of ours),
 * ``X-Yiqiao-Audience: <org>``: who the request is meant for,
-* ``Signature-Input: yiqiao=(<the six components of COVERED, in that order>);created=…;expires=…;nonce="…";keyid="<org>/<key id>";alg="sm2-sm3"``,
+* ``Signature-Input: yiqiao=(<the components of COVERED, in that order>);created=…;expires=…;nonce="…";
+  keyid="<org>/<key id>";alg="sm2-sm3"``,
 * ``Signature: yiqiao=:<base64 of the 64-byte r||s>:``.
 
 What the receiver checks, in this order (the numbers stand beside the code):
@@ -27,7 +28,7 @@ import hmac
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import quote, unquote, urlsplit
@@ -61,6 +62,7 @@ _INPUT = re.compile(
 )
 _SIGNATURE = re.compile(rf"{LABEL}=:([A-Za-z0-9+/]{{86}}==):")
 _DIGEST = re.compile(r"sm3=:([A-Za-z0-9+/]{43}=):")
+_FIELDS = frozenset({"signature-input", "signature", "content-digest", AUDIENCE_HEADER.lower()})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PATH_SAFE = "/:@!$&'()*+,;=~-._"
 _QUERY_SAFE = "!$&'()*+,/:;=?@%~-._"
@@ -178,7 +180,7 @@ class PeerAuth(AuthBase):
 def verify_request(
     method: str,
     url: str,
-    headers: Mapping[str, str],
+    headers: Mapping[str, str] | Iterable[tuple[str, str]],
     body: bytes,
     *,
     member_lookup: MemberLookup,
@@ -188,8 +190,8 @@ def verify_request(
 ) -> str:
     """Return the org that signed a request, or raise ``PeerSignatureError``; the steps are the module's.
 
-    ``url`` is the full address as received (scheme, host, path, query). ``headers`` is case-insensitive or uses
-    the spelling of this module. ``member_lookup`` gives the ledger's member record.
+    ``url`` is the full address as received (scheme, host, path, query); ``headers`` a mapping or the field lines.
+    ``member_lookup`` gives the ledger's member record.
     """
     values = _Fields(headers)  # (1)
     if not hmac.compare_digest(values.audience.encode(), audience.encode()):  # (2)
@@ -215,14 +217,20 @@ def verify_request(
 class _Fields:
     """The signature's fields of one request, read in their one accepted form."""
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        given = _match(_INPUT, headers.get("Signature-Input"))
+    def __init__(self, headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> None:
+        lines: dict[str, str] = {}
+        for name, value in headers.items() if isinstance(headers, Mapping) else headers:
+            name = name.lower()
+            if name in lines and name in _FIELDS:  # two lines of one field: which one was meant?
+                raise PeerSignatureError("malformed", "a field of the signature is there twice")
+            lines[name] = value
+        given = _match(_INPUT, lines.get("signature-input"))
         self.params = given["params"]
         self.created, self.expires = int(given["created"]), int(given["expires"])
         self.nonce, self.org, self.key_id = given["nonce"], given["org"], given["key"]
-        self.signature = base64.b64decode(_match(_SIGNATURE, headers.get("Signature"))[1])
-        self.digest = _match(_DIGEST, headers.get("Content-Digest"))[0]
-        self.audience = headers.get(AUDIENCE_HEADER) or ""
+        self.signature = base64.b64decode(_match(_SIGNATURE, lines.get("signature"))[1])
+        self.digest = _match(_DIGEST, lines.get("content-digest"))[0]
+        self.audience = lines.get(AUDIENCE_HEADER.lower(), "")
 
 
 def _match(pattern: re.Pattern[str], value: str | None) -> re.Match[str]:

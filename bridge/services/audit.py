@@ -1,0 +1,94 @@
+"""The audit trail: every access, permitted or denied, becomes a stored AuditEvent.
+
+AuditEvents are records like any other: sealed, versioned, logged and anchored, so that an entry taken out of the trail
+shows. They are sealed under the node's own key and name a patient only by local id: erasing a patient's data leaves the
+trail readable.
+"""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from bridge.storage.records import Lineage
+
+from bridge.services.audit_event import (
+    SUCCESS,
+    ExchangeFacts,
+    Outcome,
+    Party,
+    decision_event,
+    disclosure_event,
+    rest_event,
+)
+
+if TYPE_CHECKING:
+    from bridge.storage.records import RecordStore
+    from sqlalchemy import Connection, Engine
+
+SUBJECT = "node"
+ADAPTER = "yiqiao-audit/1.0"
+
+
+class AuditService:
+    """Writes the AuditEvents of one node. Each ``record`` method returns the new AuditEvent's id."""
+
+    def __init__(
+        self, engine: Engine, records: RecordStore, node: Party, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._engine, self._records, self.node, self._clock = engine, records, node, clock
+
+    def record(
+        self,
+        interaction: str,
+        *,
+        client: Party,
+        outcome: Outcome = SUCCESS,
+        patient: str | None = None,
+        resource: str | None = None,
+        query: bytes | None = None,
+    ) -> str:
+        """Record one FHIR interaction with this node ("read", "vread", "search-type", "history-instance", …).
+
+        ``patient`` and ``resource`` are local references ("Patient/…"); ``query`` is the raw search request.
+        """
+        event = rest_event(
+            interaction,
+            recorded=self._now(),
+            server=self.node,
+            client=client,
+            outcome=outcome,
+            patient=patient,
+            resource=resource,
+            query=query,
+        )
+        return self._store(event, None)
+
+    def record_decision(self, facts: ExchangeFacts, conn: Connection | None = None) -> str:
+        """Record that a peer's request was permitted or denied here (this node is the holder)."""
+        return self._store(decision_event(facts, recorded=self._now()), conn)
+
+    def record_release(self, facts: ExchangeFacts, conn: Connection | None = None) -> str:
+        """Record that records left this node for a peer."""
+        return self._store(disclosure_event(facts, recorded=self._now(), at_source=True), conn)
+
+    def record_receive(self, facts: ExchangeFacts, conn: Connection | None = None) -> str:
+        """Record what came of this node's own request to a peer: received, denied or rejected."""
+        return self._store(disclosure_event(facts, recorded=self._now(), at_source=False), conn)
+
+    def _store(self, event: dict[str, Any], conn: Connection | None) -> str:
+        """Store an event; with ``conn`` in the caller's transaction, to commit with its cause."""
+        event = {**event, "id": str(uuid.uuid4())}
+        lineage = Lineage(source=self.node.id, source_digest=b"", adapter=ADAPTER)
+        if conn is not None:
+            self._records.put(conn, event, lineage, SUBJECT)
+        else:
+            with self._engine.begin() as own:
+                self._records.put(own, event, lineage, SUBJECT)
+        return str(event["id"])
+
+    def _now(self) -> str:
+        return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
