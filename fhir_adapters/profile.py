@@ -35,7 +35,7 @@ from zoneinfo import ZoneInfo
 from fhir_adapters.errors import ProfileError
 
 PUBLIC_ID_KEY = b"yiqiao/stateless-convert/public-id-key/v1"
-"""Key of the stateless command, which keeps no secret: ids are stable and anyone can recompute them. A node has its own."""
+"""Key of the stateless command, which keeps no secret: anyone can recompute its ids. A node has its own."""
 
 MIN_ID_KEY_BYTES = 16
 """Shortest id key accepted, in bytes: below 128 bits the ids could be searched."""

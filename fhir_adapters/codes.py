@@ -1,0 +1,161 @@
+"""Code tables: what a source's code means in FHIR.
+
+A table is a JSON file in ``fhir_adapters/maps`` with its source and version. A *concept* ("sex", "marital", …) asks one or
+more tables in turn, the site profile's own map first. A code without a map gives None: the caller keeps the source's
+code and reports it with :func:`unmapped`, it never drops it.
+
+Table file: ``{"name", "source", "version", "source_system", "target_system", "codes": {code: [target, display]}}``;
+an entry may have a third element, the system of its target where that differs from the table's.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.resources import files
+from types import MappingProxyType
+
+from fhir_adapters.errors import ProfileError
+from fhir_adapters.identifiers.normalize import full_width_to_ascii
+from fhir_adapters.profile import SourceProfile
+from fhir_adapters.result import Issue
+
+CONCEPTS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "sex": ("gbt2261-1-sex", "hl7-0001-sex", "vendor-sex"),
+        "ethnic": ("gb3304-ethnic",),
+        "marital": ("gbt2261-2-marital", "hl7-0002-marital", "vendor-marital"),
+        "relationship": ("hl7-0063-relationship", "gb4761-relationship"),
+        "contact-role": ("hl7-0131-contact-role",),
+        "encounter-class": ("hl7-0004-patient-class", "vendor-patient-class"),
+        "admission-type": ("hl7-0007-admission-type",),
+        "admit-source": ("hl7-0023-admit-source",),
+        "discharge-disposition": ("hl7-0112-discharge-disposition",),
+        "encounter-status": ("view-encounter-status",),
+        "bed-status": ("hl7-0116-bed-status", "vendor-bed-status"),
+        "observation-status": ("hl7-0085-observation-status",),
+        "report-status": ("hl7-0123-report-status",),
+        "order-status": ("hl7-0038-order-status",),
+        "order-control": ("hl7-0119-order-control",),
+        "priority": ("hl7-0485-priority",),
+        "interpretation": ("hl7-0078-interpretation", "vendor-interpretation"),
+        "section": ("hl7-0074-section",),
+        "name-use": ("hl7-0200-name-type",),
+        "address-use": ("hl7-0190-address-type",),
+        "telecom-use": ("hl7-0201-telecom-use",),
+        "telecom-system": ("hl7-0202-telecom-equipment",),
+        "allergy-category": ("hl7-0127-allergen-type",),
+        "allergy-severity": ("hl7-0128-allergy-severity",),
+        "diagnosis-use": ("hl7-0052-diagnosis-type",),
+        "code-system": ("hl7-0396-code-system",),
+        "identifier-type": ("hl7-0203-identifier-type", "cv02-01-101-id-type"),
+        "specimen": ("hl7-0487-specimen-type",),
+    }
+)
+"""Concept -> the tables that are asked, first answer wins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Concept:
+    """One meaning in FHIR: a code, the system it is from ("" for a code of a required binding) and its display."""
+
+    code: str
+    system: str = ""
+    display: str = ""
+
+    def coding(self) -> dict[str, str]:
+        """A new FHIR Coding."""
+        coding = {"system": self.system} if self.system else {}
+        coding["code"] = self.code
+        if self.display:
+            coding["display"] = self.display
+        return coding
+
+
+@dataclass(frozen=True, slots=True)
+class CodeTable:
+    """One table with where it comes from. ``codes`` maps a source code to its meaning."""
+
+    name: str
+    source: str
+    version: str
+    source_system: str
+    target_system: str
+    codes: Mapping[str, Concept]
+
+
+class ConceptLookup:
+    """The code tables as one source's profile sees them. Cheap to make; tables load once per process, when first asked."""
+
+    __slots__ = ("_maps",)
+
+    def __init__(self, profile: SourceProfile) -> None:
+        self._maps = profile.code_maps
+
+    def find(self, concept: str, code: str) -> Concept | None:
+        """What ``code`` means, None when neither the profile nor a table says. Raises KeyError for an unknown concept.
+
+        A code is looked up as it stands, then with full-width characters as ASCII, blanks off and in upper case.
+        """
+        own = self._maps.get(concept)
+        if own is not None:
+            mapped = own.get(code)
+            if mapped is not None:
+                return _target_concept(concept, mapped)
+        return _find(concept, code)
+
+    def code(self, concept: str, code: str) -> str | None:
+        """The target code alone, for elements of type ``code``."""
+        found = self.find(concept, code)
+        return None if found is None else found.code
+
+
+def unmapped(concept: str, location: str) -> Issue:
+    """The remark that a code of ``concept`` at ``location`` has no map (the code itself stays in the resource)."""
+    return Issue("warning", "unmapped-code", location, f"no map for this code of {concept}; the source's code is kept")
+
+
+@lru_cache(maxsize=128)
+def table(name: str) -> CodeTable:
+    """Load a table of ``fhir_adapters/maps``. Raises KeyError when there is none of that name."""
+    resource = files("fhir_adapters").joinpath("maps", f"{name}.json")
+    if not resource.is_file():
+        raise KeyError(name)
+    content = json.loads(resource.read_bytes())
+    system = content["target_system"]
+    codes = {
+        code: Concept(entry[0], entry[2] if len(entry) > 2 else system, entry[1])
+        for code, entry in content["codes"].items()
+    }
+    return CodeTable(
+        content["name"],
+        content["source"],
+        content["version"],
+        content["source_system"],
+        system,
+        MappingProxyType(codes),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _find(concept: str, code: str) -> Concept | None:
+    spellings = dict.fromkeys((code, full_width_to_ascii(code).strip(), full_width_to_ascii(code).strip().upper()))
+    for spelling in spellings:
+        for name in CONCEPTS[concept]:
+            found = table(name).codes.get(spelling)
+            if found is not None:
+                return found
+    return None
+
+
+@lru_cache(maxsize=1024)
+def _target_concept(concept: str, target: str) -> Concept:
+    """A profile maps to a target code: one the tables know (its display and system then), or ``system|code``."""
+    if "|" in target:
+        system, _, code = target.partition("|")
+        return Concept(code, system)
+    for name in CONCEPTS[concept]:
+        for known in table(name).codes.values():
+            if known.code == target:
+                return known
+    raise ProfileError("maps to a code that no table knows; write system|code", f"code_maps.{concept}")
