@@ -1,0 +1,374 @@
+"""Receipts: what they hold, and how they are read and written. What they prove is ``anchor.verify``'s matter.
+
+A receipt is one JSON file. It is read in canonical form (``anchor.canonical``), so white space and key order do not
+matter and everything else does; fields that are not described in ``docs/receipt-format.md`` are refused. Every size is
+bounded before anything is computed. Reading raises ``FormatError`` only.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from anchor import canonical
+from anchor.errors import CanonicalError, FormatError
+
+State = Literal["pending", "committed", "witnessed"]
+STATES: tuple[State, ...] = ("pending", "committed", "witnessed")
+"""How far a receipt has come, weakest first: the institution's word, on the ledger, cosigned by a quorum."""
+VERSION = 1
+MAX_RECEIPT_BYTES = 8 * 1024 * 1024
+"""Bytes: a disclosure of 20,000 records (the largest release) with its seven transactions."""
+MAX_PROOF = 64
+"""Hashes in one proof: enough for a log of 2^63 entries."""
+MAX_DISCLOSED = 20_000
+"""Records named in one disclosure receipt."""
+MAX_NOTE_CHARACTERS = 64 * 1024
+MAX_STATE_PROOF_BYTES = 1024 * 1024
+"""Bytes: a bucket of the state tree with its members and sixteen siblings is far below."""
+MAX_INDEX = 2**53 - 1
+"""The largest integer that every JSON reader keeps exactly."""
+
+GRANT, REQUEST, PERMIT, RELEASE, RECEIVE = "grant", "request", "permit", "release", "receive"
+ROLES = (GRANT, REQUEST, PERMIT, RELEASE, RECEIVE)
+"""The transactions of a disclosure in the order they happen; ``request`` is an emergency where there is no grant."""
+
+_HEX32 = re.compile(r"[0-9a-f]{64}\Z")
+_HEX16 = re.compile(r"[0-9a-f]{32}\Z")
+_HEX = re.compile(r"(?:[0-9a-f]{2})*\Z")
+_SALT = re.compile(r"(?:[0-9a-f]{2}){16,64}\Z")
+_ORG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z")
+_CHAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_REF = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}/[A-Za-z0-9._:/-]{1,200}\Z")
+_ADAPTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+/-]{0,99}\Z")
+_STATE_KEY = re.compile(r"[!-~]{1,200}\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One entry of an institution's log; digests are 32 bytes, the salt has 16 to 64.
+
+    ``ref`` is the record version ("Observation/123/_history/2"), ``digest`` the SM3 of its canonical bytes, ``source``
+    the SM3 of the bytes it was converted from, ``adapter`` what converted them. The salt keeps the leaf from revealing
+    anything.
+    """
+
+    org: str
+    ref: str
+    digest: bytes
+    source: bytes
+    adapter: str
+    salt: bytes
+
+    def dump(self) -> bytes:
+        """Return the entry's bytes as they are hashed: canonical JSON."""
+        return canonical.dump(self.value())
+
+    def value(self) -> dict[str, Any]:
+        """Return the entry as JSON values."""
+        return {
+            "v": VERSION,
+            "org": self.org,
+            "ref": self.ref,
+            "digest": self.digest.hex(),
+            "source": self.source.hex(),
+            "adapter": self.adapter,
+            "salt": self.salt.hex(),
+        }
+
+    @classmethod
+    def parse(cls, content: bytes) -> LogEntry:
+        """Read an entry's bytes; raises ``FormatError`` for anything but the one encoding that ``dump`` gives."""
+        entry = cls.read(_load(content, 4096, "the log entry"))
+        if entry.dump() != content:
+            raise FormatError("the log entry is not canonical JSON")
+        return entry
+
+    @classmethod
+    def read(cls, value: Any) -> LogEntry:
+        """Read an entry from JSON values; raises ``FormatError``."""
+        fields = _object(value, ("v", "org", "ref", "digest", "source", "adapter", "salt"), "entry")
+        _version(fields["v"], "entry")
+        return cls(
+            org=_text(fields["org"], _ORG, "entry.org"),
+            ref=_text(fields["ref"], _REF, "entry.ref"),
+            digest=_bytes(fields["digest"], _HEX32, "entry.digest"),
+            source=_bytes(fields["source"], _HEX32, "entry.source"),
+            adapter=_text(fields["adapter"], _ADAPTER, "entry.adapter"),
+            salt=_bytes(fields["salt"], _SALT, "entry.salt"),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """A ledger transaction and its place: ``entry`` is leaf ``index`` of the ledger's log, ``proof`` leads to its root.
+
+    ``envelope`` and ``entry`` are canonical JSON bytes (the signed transaction; the ledger's log entry).
+    """
+
+    envelope: bytes
+    entry: bytes
+    index: int
+    proof: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class LogProof:
+    """Where an entry stands in its institution's log; ``checkpoint`` is the signed head while the ledger has none."""
+
+    index: int
+    proof: tuple[bytes, ...]
+    checkpoint: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class StateEvidence:
+    """A value of the ledger's state and the proof that the checkpoint's state root commits to it."""
+
+    key: str
+    value: dict[str, Any] | None
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReceipt:
+    """That one record version was logged by its institution, and when. Holds nothing of any other record."""
+
+    chain: str
+    state: State
+    entry: LogEntry
+    log: LogProof
+    publication: Committed | None
+    ledger: bytes | None
+
+    kind: Literal["record"] = "record"
+
+
+@dataclass(frozen=True, slots=True)
+class DisclosureReceipt:
+    """That records were disclosed to one requester on one request, under which grant or emergency, in which order.
+
+    ``disclosed``: (ref, digest) in the order of the release's Merkle tree. ``statement``: the object whose canonical
+    bytes the request's commitment is the SM3 of (salt included), or None when the receipt does not open it.
+    """
+
+    chain: str
+    state: State
+    request: str
+    statement: dict[str, Any] | None
+    transactions: Mapping[str, Committed]
+    disclosed: tuple[tuple[str, bytes], ...]
+    grant: StateEvidence | None
+    ledger: bytes
+
+    kind: Literal["disclosure"] = "disclosure"
+
+
+Receipt = RecordReceipt | DisclosureReceipt
+
+
+def parse_receipt(content: bytes) -> Receipt:
+    """Read a receipt file; raises ``FormatError`` naming the field that is not of its form."""
+    value = _load(content, MAX_RECEIPT_BYTES, "the receipt")
+    kind = value.get("kind") if isinstance(value, dict) else None
+    if kind == "record":
+        return _record(value)
+    if kind == "disclosure":
+        return _disclosure(value)
+    raise FormatError("the receipt's kind is neither record nor disclosure")
+
+
+def canonical_receipt(content: bytes) -> bytes:
+    """Return the receipt's canonical bytes: two files are the same receipt when these are equal."""
+    return dump_receipt(parse_receipt(content))
+
+
+def dump_receipt(receipt: Receipt) -> bytes:
+    """Return the receipt's canonical JSON bytes."""
+    value: dict[str, Any] = {
+        "v": VERSION,
+        "kind": receipt.kind,
+        "chain": receipt.chain,
+        "state": receipt.state,
+        "ledger": None if receipt.ledger is None else {"checkpoint": receipt.ledger.decode("utf-8")},
+    }
+    if isinstance(receipt, RecordReceipt):
+        checkpoint = receipt.log.checkpoint
+        value["entry"] = receipt.entry.value()
+        value["log"] = {
+            "index": receipt.log.index,
+            "proof": [node.hex() for node in receipt.log.proof],
+            "checkpoint": None if checkpoint is None else checkpoint.decode("utf-8"),
+        }
+        value["publication"] = None if receipt.publication is None else _committed_value(receipt.publication)
+    else:
+        value["request"] = receipt.request
+        value["statement"] = receipt.statement
+        value["transactions"] = {role: _committed_value(tx) for role, tx in receipt.transactions.items()}
+        value["disclosed"] = [{"ref": ref, "digest": digest.hex()} for ref, digest in receipt.disclosed]
+        value["grant"] = None if receipt.grant is None else _state_value(receipt.grant)
+    return canonical.dump(value)
+
+
+def _committed_value(committed: Committed) -> dict[str, Any]:
+    return {
+        "envelope": canonical.load(committed.envelope),
+        "entry": canonical.load(committed.entry),
+        "index": committed.index,
+        "proof": [node.hex() for node in committed.proof],
+    }
+
+
+def _state_value(state: StateEvidence) -> dict[str, Any]:
+    return {"key": state.key, "value": state.value, "proof": state.proof.hex()}
+
+
+def _record(value: dict[str, Any]) -> RecordReceipt:
+    names = ("v", "kind", "chain", "state", "ledger", "entry", "log", "publication")
+    fields = _object(value, names, "receipt")
+    _version(fields["v"], "receipt")
+    log = _object(fields["log"], ("index", "proof", "checkpoint"), "log")
+    publication = fields["publication"]
+    receipt = RecordReceipt(
+        chain=_text(fields["chain"], _CHAIN, "chain"),
+        state=_state(fields["state"]),
+        entry=LogEntry.read(fields["entry"]),
+        log=LogProof(
+            index=_index(log["index"], "log.index"),
+            proof=_proof(log["proof"], "log.proof"),
+            checkpoint=None if log["checkpoint"] is None else _note(log["checkpoint"], "log.checkpoint"),
+        ),
+        publication=None if publication is None else _committed(publication, "publication"),
+        ledger=_ledger(fields["ledger"]),
+    )
+    pending = receipt.state == "pending"
+    if (receipt.publication is None) != pending or (receipt.ledger is None) != pending:
+        raise FormatError("a receipt has a publication and a ledger checkpoint unless it is pending")
+    if (receipt.log.checkpoint is None) == pending:
+        raise FormatError("a receipt has the log's own checkpoint only while it is pending")
+    return receipt
+
+
+def _disclosure(value: dict[str, Any]) -> DisclosureReceipt:
+    names = ("v", "kind", "chain", "state", "ledger", "request", "statement", "transactions", "disclosed", "grant")
+    fields = _object(value, names, "receipt")
+    _version(fields["v"], "receipt")
+    transactions = fields["transactions"]
+    if not isinstance(transactions, dict) or not set(transactions) <= set(ROLES):
+        raise FormatError(f"transactions are named {', '.join(ROLES)}")
+    if not {REQUEST, RELEASE} <= set(transactions):
+        raise FormatError("a disclosure has a request and a release")
+    state, ledger = _state(fields["state"]), _ledger(fields["ledger"])
+    if state == "pending" or ledger is None:
+        raise FormatError("a disclosure is on the ledger or has no receipt")
+    statement = fields["statement"]
+    if statement is not None and not isinstance(statement, dict):
+        raise FormatError("statement is an object or null")
+    return DisclosureReceipt(
+        chain=_text(fields["chain"], _CHAIN, "chain"),
+        state=state,
+        request=_text(fields["request"], _HEX16, "request"),
+        statement=statement,
+        transactions={role: _committed(transactions[role], role) for role in ROLES if role in transactions},
+        disclosed=_disclosed(fields["disclosed"]),
+        grant=None if fields["grant"] is None else _grant(fields["grant"]),
+        ledger=ledger,
+    )
+
+
+def _disclosed(value: Any) -> tuple[tuple[str, bytes], ...]:
+    if not isinstance(value, list) or len(value) > MAX_DISCLOSED:
+        raise FormatError(f"disclosed is a list of at most {MAX_DISCLOSED} records")
+    rows = [_object(item, ("ref", "digest"), "disclosed") for item in value]
+    return tuple(
+        (_text(row["ref"], _REF, "disclosed.ref"), _bytes(row["digest"], _HEX32, "disclosed.digest")) for row in rows
+    )
+
+
+def _grant(value: Any) -> StateEvidence:
+    fields = _object(value, ("key", "value", "proof"), "grant")
+    if fields["value"] is not None and not isinstance(fields["value"], dict):
+        raise FormatError("grant.value is an object or null")
+    proof = fields["proof"]
+    if not isinstance(proof, str) or len(proof) > 2 * MAX_STATE_PROOF_BYTES:
+        raise FormatError("grant.proof is too large")
+    return StateEvidence(
+        _text(fields["key"], _STATE_KEY, "grant.key"), fields["value"], _bytes(proof, _HEX, "grant.proof")
+    )
+
+
+def _committed(value: Any, what: str) -> Committed:
+    fields = _object(value, ("envelope", "entry", "index", "proof"), what)
+    if not isinstance(fields["envelope"], dict) or not isinstance(fields["entry"], dict):
+        raise FormatError(f"{what}.envelope and {what}.entry are objects")
+    return Committed(
+        envelope=canonical.dump(fields["envelope"]),
+        entry=canonical.dump(fields["entry"]),
+        index=_index(fields["index"], f"{what}.index"),
+        proof=_proof(fields["proof"], f"{what}.proof"),
+    )
+
+
+def _ledger(value: Any) -> bytes | None:
+    if value is None:
+        return None
+    return _note(_object(value, ("checkpoint",), "ledger")["checkpoint"], "ledger.checkpoint")
+
+
+def _load(content: bytes, limit: int, what: str) -> Any:
+    if len(content) > limit:
+        raise FormatError(f"{what} is at most {limit} bytes")
+    try:
+        return canonical.load(content)
+    except CanonicalError as error:
+        raise FormatError(f"{what} is not JSON: {error}") from None
+
+
+def _object(value: Any, names: tuple[str, ...], what: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise FormatError(f"{what} is an object")
+    if value.keys() != set(names):
+        raise FormatError(f"{what} has exactly the fields {', '.join(names)}")
+    return value
+
+
+def _text(value: Any, form: re.Pattern[str], what: str) -> str:
+    if not isinstance(value, str) or not form.match(value):
+        raise FormatError(f"{what} is not of its form")
+    return value
+
+
+def _bytes(value: Any, form: re.Pattern[str], what: str) -> bytes:
+    return bytes.fromhex(_text(value, form, what))
+
+
+def _index(value: Any, what: str) -> int:
+    if type(value) is not int or not 0 <= value <= MAX_INDEX:
+        raise FormatError(f"{what} is a whole number")
+    return value
+
+
+def _proof(value: Any, what: str) -> tuple[bytes, ...]:
+    if not isinstance(value, list) or len(value) > MAX_PROOF:
+        raise FormatError(f"{what} is a list of at most {MAX_PROOF} hashes")
+    return tuple(_bytes(node, _HEX32, what) for node in value)
+
+
+def _note(value: Any, what: str) -> bytes:
+    if not isinstance(value, str) or len(value) > MAX_NOTE_CHARACTERS:
+        raise FormatError(f"{what} is a checkpoint's text")
+    return value.encode("utf-8")
+
+
+def _state(value: Any) -> State:
+    for state in STATES:
+        if value == state:
+            return state
+    raise FormatError("state is pending, committed or witnessed")
+
+
+def _version(value: Any, what: str) -> None:
+    if type(value) is not int or value != VERSION:
+        raise FormatError(f"{what} is of another version than {VERSION}")
