@@ -1,9 +1,9 @@
 """RFC 6962 Merkle trees: roots, inclusion and consistency proofs, and the compact form of a growing tree.
 
-``leaf = hash(00 || entry)``, ``node = hash(01 || left || right)``, the empty tree is ``hash("")`` (RFC 6962, 2.1). Every function
-takes ``hash``, any bytes -> bytes function, SM3 unless told otherwise; all hashes of one tree have the length that function gives.
-Proofs are lists of hashes from the leaf upwards. Verification follows RFC 9162, 2.1.3.2 and 2.1.4.2; nothing here is
-recursive, and all work is bounded by the proof's length (at most 63 or 64 hashes for the sizes allowed).
+``leaf = hash(00 || entry)``, ``node = hash(01 || left || right)``, the empty tree is ``hash("")`` (RFC 6962, 2.1). Every
+function takes ``hash``, any bytes -> bytes function, SM3 unless told otherwise; all hashes of one tree have the length that
+function gives. Proofs are lists of hashes from the leaf upwards. Verification follows RFC 9162, 2.1.3.2 and 2.1.4.2; nothing
+here is recursive, and the work is bounded by the proof's length, which is checked before anything is hashed.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def verify_inclusion(
 def verify_consistency(
     *, size1: int, size2: int, root1: bytes, root2: bytes, proof: Sequence[bytes], hash: Hash = sm3
 ) -> None:
-    """Return when ``proof`` shows that the tree of ``size1`` with ``root1`` is a prefix of that of ``size2`` with ``root2``.
+    """Return when ``proof`` shows that the tree (size1, root1) is a prefix of the tree (size2, root2).
 
     Raises ``VerificationError`` otherwise. ``size1`` 0 is refused too: every log extends the empty one, so a proof
     from it shows nothing, and a caller without an older tree has nothing to verify.
@@ -160,8 +160,8 @@ def _replay_consistency(
 ) -> tuple[bytes, bytes]:
     """Return the two roots that a consistency proof for 0 < size1 < size2 leads to.
 
-    The proof is an inclusion path of the largest complete subtree that ends the older tree; when that subtree is the whole
-    older tree (size1 a power of two), its hash is ``root1`` and is left out of the proof.
+    The proof is an inclusion path of the largest complete subtree that ends the older tree; when that subtree is the
+    whole older tree (size1 a power of two), its hash is ``root1`` and is left out of the proof.
     """
     shift = (size1 & -size1).bit_length() - 1  # height of that subtree
     position, last = (size1 - 1) >> shift, (size2 - 1) >> shift
@@ -186,7 +186,8 @@ def _replay_consistency(
 class FrontierTree:
     """A growing tree kept as its complete subtrees only: at most 63 hashes for any size.
 
-    ``size`` and ``frontier`` (largest subtree first, one per set bit of ``size``) are the whole state; pass them back to continue.
+    ``size`` and ``frontier`` (largest subtree first, one per set bit of ``size``) are the whole state; pass them back to
+    continue.
     """
 
     def __init__(self, size: int = 0, frontier: Sequence[bytes] = (), hash: Hash = sm3) -> None:

@@ -1,7 +1,7 @@
 """The two DER structures of GM/T 0009 that reach a provider: a signature and an SM2 ciphertext.
 
-Decoding is strict: definite minimal lengths, minimal non-negative integers, nothing after the end. A value therefore has
-exactly one encoding.
+Decoding is strict: definite minimal lengths, minimal non-negative integers, nothing after the end. A value therefore
+has exactly one encoding.
 """
 
 from __future__ import annotations

@@ -1,0 +1,233 @@
+"""FHIR canonical JSON (http://hl7.org/fhir/canonicalization/json): the one byte form that is hashed and signed.
+
+Properties in code-point order, no insignificant whitespace, UTF-8, the shortest string escapes (RFC 8785, 3.2.2.2), and
+every number exactly as it was written: ``0.40``, ``1E5`` and ``-0`` stay. Input that has no such form is refused with
+``CanonicalError``: duplicate properties, NaN and Infinity, lone surrogates, a byte order mark, bytes that are not UTF-8,
+anything after the value, too many bytes or levels. No error text repeats the input.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+import orjson
+
+from anchor.errors import CanonicalError
+
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "CanonicalError", "Lexeme", "canonicalize", "dump", "load"]
+
+MAX_BYTES = 64 * 1024 * 1024
+"""Largest input, bytes: a Bundle with embedded documents fits, and parsing it stays within memory."""
+
+MAX_DEPTH = 128
+"""Most nested arrays and objects: FHIR resources stay below 40, and the bound must not depend on the interpreter."""
+
+MAX_INTEGER_CHARACTERS = 18
+"""Longer integers stay lexemes: up to here every one fits a signed 64-bit number."""
+
+_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
+_SCALARS = frozenset({str, int, bool, type(None)})
+_TOO_DEEP = f"the JSON nests more than {MAX_DEPTH} levels"
+
+
+class Lexeme(float):
+    """A JSON number kept as it was written; ``lexeme`` is that text. Its float value is for comparison only."""
+
+    __slots__ = ("lexeme",)
+    lexeme: str
+
+    def __new__(cls, lexeme: str) -> Lexeme:
+        """Make a number of its JSON text; raises ``CanonicalError`` for text that is no JSON number."""
+        if not _NUMBER.fullmatch(lexeme):
+            raise CanonicalError("this text is not a JSON number")
+        number = super().__new__(cls, lexeme)
+        number.lexeme = lexeme
+        return number
+
+    def __reduce__(self) -> tuple[type[Lexeme], tuple[str]]:
+        return Lexeme, (self.lexeme,)
+
+
+def canonicalize(json_bytes: bytes) -> bytes:
+    """Return the canonical form of a JSON text; raises ``CanonicalError`` when it has none.
+
+    ``canonicalize(canonicalize(x)) == canonicalize(x)``, and a text that is already canonical comes back unchanged.
+    """
+    _check_input(json_bytes)
+    return _canonicalize_quickly(json_bytes) or _canonicalize_slowly(json_bytes)
+
+
+def dump(value: Any) -> bytes:
+    """Return the canonical JSON of a value built by this program.
+
+    Takes str, int (64 bits), bool, None, lists, tuples, dicts with str keys, and numbers that carry their ``lexeme``.
+    Raises ``CanonicalError`` for anything else, above all for a bare float, which has no lexeme to keep.
+    """
+    _check_levels([[value]])
+    return _encode(value)
+
+
+def load(json_bytes: bytes) -> Any:
+    """Parse a JSON text under the rules of ``canonicalize``.
+
+    Integers of up to 18 characters become int; every other number becomes a ``Lexeme``, so that ``dump(load(x)) ==
+    canonicalize(x)``. Raises ``CanonicalError``.
+    """
+    _check_input(json_bytes)
+    try:
+        value = _DECODER.decode(json_bytes.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise CanonicalError("the JSON is not UTF-8") from None
+    except RecursionError:
+        raise CanonicalError(_TOO_DEEP) from None
+    except json.JSONDecodeError as error:
+        raise CanonicalError(f"this is not JSON (character {error.pos})") from None
+    if _may_be_deep(json_bytes):
+        _check_levels([[value]])
+    if b"\\u" in json_bytes:  # only an escape can bring in a lone surrogate; found on encoding
+        _encode(value)
+    return value
+
+
+def _canonicalize_quickly(json_bytes: bytes) -> bytes | None:
+    """Return the canonical form if orjson's own round trip provably gives it, else None.
+
+    orjson drops all but the last of duplicate properties and rewrites numbers, so its output counts only where neither
+    happened:
+
+    1. The output equals the input. It is valid, sorted, compact and without duplicates, as all orjson writes; the numbers
+       are the input's own.
+    2. The input has no backslash, the parsed value holds no float, and the output is as long as the input. Then strings
+       are copied as they are, and each thing that could still differ makes the output shorter: dropped
+       whitespace, a dropped duplicate, ``-0`` written as ``0``. Equal length means none of them happened.
+    """
+    try:
+        value = orjson.loads(json_bytes)
+    except orjson.JSONDecodeError:
+        return None
+    if _may_be_deep(json_bytes):
+        _check_depth(value)
+    output = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    if output == json_bytes:
+        return output
+    if len(output) != len(json_bytes) or b"\\" in json_bytes or _has_float(value):
+        return None
+    return output
+
+
+def _canonicalize_slowly(json_bytes: bytes) -> bytes:
+    return _encode(load(json_bytes))
+
+
+def _check_input(json_bytes: bytes) -> None:
+    if not isinstance(json_bytes, bytes):
+        raise CanonicalError("JSON to be made canonical is given as bytes")
+    if len(json_bytes) > MAX_BYTES:
+        raise CanonicalError(f"the JSON is larger than {MAX_BYTES} bytes")
+
+
+def _encode(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value, default=_as_written, option=orjson.OPT_SORT_KEYS)
+    except orjson.JSONEncodeError as error:
+        if isinstance(error.__cause__, CanonicalError):
+            raise error.__cause__ from None
+        raise CanonicalError("the value holds a lone surrogate, an integer beyond 64 bits or a key not text") from None
+
+
+def _as_written(value: object) -> orjson.Fragment:
+    if type(value) is Lexeme:  # made of checked text
+        return orjson.Fragment(value.lexeme)
+    lexeme = getattr(value, "lexeme", None)
+    if not isinstance(lexeme, str) or not _NUMBER.fullmatch(lexeme):
+        raise CanonicalError("the value holds something that JSON cannot carry exactly")
+    return orjson.Fragment(lexeme)
+
+
+def _may_be_deep(json_bytes: bytes) -> bool:
+    """Tell cheaply whether the text could nest too deeply (brackets inside strings count too)."""
+    return json_bytes.count(b"{") + json_bytes.count(b"[") > MAX_DEPTH
+
+
+def _containers(level: list[Any]) -> list[Any]:
+    """Return the arrays and objects directly inside those of ``level``."""
+    found: list[Any] = []
+    for container in level:
+        for value in container.values() if type(container) is dict else container:
+            if type(value) is dict or type(value) is list:
+                found.append(value)
+    return found
+
+
+def _check_depth(value: Any) -> None:
+    """Check a freshly parsed value's nesting, level by level."""
+    level = [value] if type(value) in (dict, list) else []
+    depth = 0
+    while level:
+        depth += 1
+        if depth > MAX_DEPTH:
+            raise CanonicalError(_TOO_DEEP)
+        level = _containers(level)
+
+
+def _has_float(value: Any) -> bool:
+    """Tell whether a value that orjson parsed holds a float; its nesting has been checked."""
+    level = [[value]]
+    while level:
+        for container in level:
+            for item in container.values() if type(container) is dict else container:
+                if type(item) is float:
+                    return True
+        level = _containers(level)
+    return False
+
+
+def _check_levels(level: list[Any]) -> None:
+    """Check types and nesting; ``level`` is one array that holds the value and does not count as a level."""
+    depth = 0
+    while level:
+        if depth > MAX_DEPTH:
+            raise CanonicalError(_TOO_DEEP)
+        depth += 1
+        deeper: list[Any] = []
+        for container in level:
+            for value in container.values() if isinstance(container, dict) else container:
+                kind = type(value)
+                if kind in _SCALARS:
+                    continue
+                if kind in (dict, list, tuple):
+                    deeper.append(value)
+                elif not isinstance(getattr(value, "lexeme", None), str):
+                    raise CanonicalError("the value holds something that JSON cannot carry exactly")
+        level = deeper
+
+
+def _read_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise CanonicalError("an object has the same property twice")
+    return members
+
+
+def _read_number(lexeme: str) -> Lexeme:
+    """Make a Lexeme of text that the JSON scanner has found to be a number."""
+    number = float.__new__(Lexeme, lexeme)
+    number.lexeme = lexeme
+    return number
+
+
+def _read_integer(lexeme: str) -> int | Lexeme:
+    if len(lexeme) > MAX_INTEGER_CHARACTERS or lexeme == "-0":
+        return _read_number(lexeme)
+    return int(lexeme)
+
+
+def _refuse_constant(_name: str) -> NoReturn:
+    raise CanonicalError("NaN and Infinity are not JSON")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_read_object, parse_float=_read_number, parse_int=_read_integer, parse_constant=_refuse_constant
+)
