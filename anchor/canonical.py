@@ -2,8 +2,8 @@
 
 Properties in code-point order, no insignificant whitespace, UTF-8, the shortest string escapes (RFC 8785, 3.2.2.2), and
 every number exactly as it was written: ``0.40``, ``1E5`` and ``-0`` stay. Input that has no such form is refused with
-``CanonicalError``: duplicate properties, NaN and Infinity, lone surrogates, a byte order mark, bytes that are not UTF-8,
-anything after the value, too many bytes or levels. No error text repeats the input.
+``CanonicalError``: duplicate properties, NaN and Infinity, lone surrogates, a byte order mark, bytes that are not
+UTF-8, anything after the value, too many bytes or levels. No error text repeats the input.
 """
 
 from __future__ import annotations
@@ -97,9 +97,11 @@ def _canonicalize_quickly(json_bytes: bytes) -> bytes | None:
     orjson drops all but the last of duplicate properties and rewrites numbers, so its output counts only where neither
     happened:
 
-    1. The output equals the input. It is valid, sorted, compact and without duplicates, as all orjson writes; the numbers
+    1. The output equals the input. It is valid, sorted, compact and without duplicates, as all orjson writes; the
+    numbers
        are the input's own.
-    2. The input has no backslash, the parsed value holds no float, and the output is as long as the input. Then strings
+    2. The input has no backslash, the parsed value holds no float, and the output is as long as the input. Then
+    strings
        are copied as they are, and each thing that could still differ makes the output shorter: dropped
        whitespace, a dropped duplicate, ``-0`` written as ``0``. Equal length means none of them happened.
     """
@@ -174,7 +176,7 @@ def _check_depth(value: Any) -> None:
 
 def _has_float(value: Any) -> bool:
     """Tell whether a value that orjson parsed holds a float; its nesting has been checked."""
-    level = [[value]]
+    level: list[Any] = [[value]]
     while level:
         for container in level:
             for item in container.values() if type(container) is dict else container:

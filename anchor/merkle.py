@@ -1,9 +1,9 @@
 """RFC 6962 Merkle trees: roots, inclusion and consistency proofs, and the compact form of a growing tree.
 
-``leaf = hash(00 || entry)``, ``node = hash(01 || left || right)``, the empty tree is ``hash("")`` (RFC 6962, 2.1). Every
-function takes ``hash``, any bytes -> bytes function, SM3 unless told otherwise; all hashes of one tree have the length that
-function gives. Proofs are lists of hashes from the leaf upwards. Verification follows RFC 9162, 2.1.3.2 and 2.1.4.2; nothing
-here is recursive, and the work is bounded by the proof's length, which is checked before anything is hashed.
+``leaf = hash(00 || entry)``, ``node = hash(01 || left || right)``, the empty tree is ``hash("")`` (RFC 6962, 2.1).
+Every function takes ``hash``, any bytes -> bytes function, SM3 unless told otherwise; all hashes of one tree have the
+length that function gives. Proofs are lists of hashes from the leaf upwards. Verification follows RFC 9162, 2.1.3.2 and
+2.1.4.2; nothing here is recursive, and a proof's length is checked before anything is hashed.
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ def _replay_consistency(
 class FrontierTree:
     """A growing tree kept as its complete subtrees only: at most 63 hashes for any size.
 
-    ``size`` and ``frontier`` (largest subtree first, one per set bit of ``size``) are the whole state; pass them back to
-    continue.
+    ``size`` and ``frontier`` (largest subtree first, one per set bit of ``size``) are the whole state; pass them back
+    to continue.
     """
 
     def __init__(self, size: int = 0, frontier: Sequence[bytes] = (), hash: Hash = sm3) -> None:

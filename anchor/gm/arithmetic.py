@@ -1,11 +1,11 @@
 """Arithmetic on public points of the SM2 curve, on gmpy2 integers.
 
-Not constant-time: it must never see a private key or a nonce. It serves verification (``anchor.gm.providers.tables``) and
-the recovery of public keys, both on public data.
+Not constant-time: it must never see a private key or a nonce. It serves verification (``anchor.gm.providers.tables``)
+and the recovery of public keys, both on public data.
 
 A Jacobian point (X, Y, Z) stands for the affine (X/Z^2, Y/Z^3); ``None`` is the point at infinity. The formulas are the
-usual ones for a = -3 (dbl-2001-b and madd of the Explicit-Formulas Database); the cases they do not cover (equal points,
-opposite points, infinity) have branches of their own.
+usual ones for a = -3 (dbl-2001-b and madd of the Explicit-Formulas Database); the cases they do not cover (equal
+points, opposite points, infinity) have branches of their own.
 """
 
 from __future__ import annotations

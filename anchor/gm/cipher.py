@@ -22,8 +22,8 @@ def sm4_gcm_encrypt(key: bytes, nonce: bytes, plaintext: bytes, aad: bytes = b""
 def sm4_gcm_decrypt(key: bytes, nonce: bytes, sealed: bytes, aad: bytes = b"") -> bytes:
     """Return the plaintext of ``ciphertext || tag``.
 
-    Raises ``DecryptionError`` when the key, nonce or associated data is another or a bit was changed, ``KeyFormatError``
-    for a key or nonce of the wrong length.
+    Raises ``DecryptionError`` when the key, nonce or associated data is another or a bit was changed,
+    ``KeyFormatError`` for a key or nonce of the wrong length.
     """
     _check(key, nonce)
     if len(sealed) < TAG_BYTES:

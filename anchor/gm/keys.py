@@ -40,7 +40,7 @@ class PublicKey:
         return sm3(self._encoded).hex()[:KEY_ID_CHARACTERS]
 
     def verify(self, message: bytes, signature: bytes, signer_id: bytes = DEFAULT_ID) -> None:
-        """Return when the 64-byte ``r || s`` is this key's signature of the message; raise ``SignatureInvalid`` if not."""
+        """Return when 64 bytes ``r || s`` are this key's signature of the message; else raise ``SignatureInvalid``."""
         if decode_signature(signature) is None:
             raise SignatureInvalid("the signature is not 64 bytes of r and s in range")
         if not default().verify_digest(self._encoded, self.digest(message, signer_id), signature):

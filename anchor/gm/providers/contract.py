@@ -1,8 +1,8 @@
 """What an implementation of the national algorithms offers, whatever library is behind it.
 
-Keys and signatures are raw bytes here: private key 32, public key 65 (``04 || X || Y``), signature 64 (``r || s``), digest
-32. Callers (``anchor.gm.keys``) have checked ranges and lengths before; ``verify_digest`` still must answer False, never
-raise, for any signature bytes.
+Keys and signatures are raw bytes here: private key 32, public key 65 (``04 || X || Y``), signature 64 (``r || s``),
+digest 32. Callers (``anchor.gm.keys``) have checked ranges and lengths before; ``verify_digest`` still must answer
+False, never raise, for any signature bytes.
 """
 
 from __future__ import annotations

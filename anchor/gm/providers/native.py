@@ -1,8 +1,8 @@
 """The default provider: gmssl-pyx (GmSSL) for SM2, SM3 and HMAC, the ``cryptography`` package for SM4-GCM.
 
-gmssl-pyx writes lines to stderr for inputs it refuses; what can be checked beforehand is (ranges, DER, the curve). Its
-``sm2_sign`` recomputes the public key on each call and is ten times slower than signing a digest, so only the digest calls
-are used; Z is computed by ``anchor.gm.keys``.
+gmssl-pyx writes lines to stderr for inputs it refuses; what can be checked beforehand is (ranges, DER, the curve).
+Its ``sm2_sign`` recomputes the public key on each call and is ten times slower than signing a digest, so only the
+digest calls are used; Z is computed by ``anchor.gm.keys``.
 """
 
 from __future__ import annotations
