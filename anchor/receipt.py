@@ -8,12 +8,13 @@ bounded before anything is computed. Reading raises ``FormatError`` only.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from anchor import canonical
+from anchor import canonical, merkle
 from anchor.errors import CanonicalError, FormatError
+from anchor.gm import sm3
 
 State = Literal["pending", "committed", "witnessed"]
 STATES: tuple[State, ...] = ("pending", "committed", "witnessed")
@@ -31,9 +32,11 @@ MAX_STATE_PROOF_BYTES = 1024 * 1024
 MAX_INDEX = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly."""
 
-GRANT, REQUEST, PERMIT, RELEASE, RECEIVE = "grant", "request", "permit", "release", "receive"
-ROLES = (GRANT, REQUEST, PERMIT, RELEASE, RECEIVE)
-"""The transactions of a disclosure in the order they happen; ``request`` is an emergency where there is no grant."""
+GRANT, REQUEST, PERMIT, RELEASE, RECEIVE, REVOKE = "grant", "request", "permit", "release", "receive", "revoke"
+ROLES = (GRANT, REQUEST, PERMIT, RELEASE, RECEIVE, REVOKE)
+"""What a disclosure's transactions are there for; ``request`` is an emergency where there is no grant."""
+MAX_AMENDMENTS = 256
+"""Changes of one grant: one a fortnight for the ten years a grant may last."""
 
 _HEX32 = re.compile(r"[0-9a-f]{64}\Z")
 _HEX16 = re.compile(r"[0-9a-f]{32}\Z")
@@ -44,6 +47,11 @@ _CHAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _REF = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}/[A-Za-z0-9._:/-]{1,200}\Z")
 _ADAPTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+/-]{0,99}\Z")
 _STATE_KEY = re.compile(r"[!-~]{1,200}\Z")
+_RECORD_FIELDS = ("v", "kind", "chain", "state", "ledger", "entry", "log", "publication")
+_DISCLOSURE_FIELDS = (
+    *("v", "kind", "chain", "state", "ledger"),
+    *("request", "statement", "transactions", "amendments", "disclosed", "grant"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +158,9 @@ class RecordReceipt:
 class DisclosureReceipt:
     """That records were disclosed to one requester on one request, under which grant or emergency, in which order.
 
-    ``disclosed``: (ref, digest) in the order of the release's Merkle tree. ``statement``: the object whose canonical
-    bytes the request's commitment is the SM3 of (salt included), or None when the receipt does not open it.
+    ``disclosed``: the records' digests in the order of the release's Merkle tree. ``amendments``: every change of the
+    grant, in ledger order. ``statement``: the object whose canonical bytes the request's commitment is the SM3 of (salt
+    included), or None when the receipt does not open it.
     """
 
     chain: str
@@ -159,7 +168,8 @@ class DisclosureReceipt:
     request: str
     statement: dict[str, Any] | None
     transactions: Mapping[str, Committed]
-    disclosed: tuple[tuple[str, bytes], ...]
+    amendments: tuple[Committed, ...]
+    disclosed: tuple[bytes, ...]
     grant: StateEvidence | None
     ledger: bytes
 
@@ -178,6 +188,23 @@ def parse_receipt(content: bytes) -> Receipt:
     if kind == "disclosure":
         return _disclosure(value)
     raise FormatError("the receipt's kind is neither record nor disclosure")
+
+
+def commitment(statement: Mapping[str, Any]) -> bytes:
+    """Return the 32-byte commitment to a statement: the SM3 of its canonical bytes.
+
+    The statement holds a random ``salt`` of at least 32 hexadecimal digits, or guessing it would open it; raises
+    ``FormatError`` without one.
+    """
+    salt = statement.get("salt")
+    if not isinstance(salt, str) or not _SALT.match(salt):
+        raise FormatError("a statement that is committed to has a salt of 16 to 64 bytes in hexadecimal")
+    return sm3(canonical.dump(dict(statement)))
+
+
+def disclosed_root(digests: Iterable[bytes]) -> bytes:
+    """Return the Merkle root that a release names: the RFC 6962 tree whose entries are the records' digests, in order."""
+    return merkle.root_from_leaves([merkle.leaf_hash(digest) for digest in digests])
 
 
 def canonical_receipt(content: bytes) -> bytes:
@@ -207,7 +234,8 @@ def dump_receipt(receipt: Receipt) -> bytes:
         value["request"] = receipt.request
         value["statement"] = receipt.statement
         value["transactions"] = {role: _committed_value(tx) for role, tx in receipt.transactions.items()}
-        value["disclosed"] = [{"ref": ref, "digest": digest.hex()} for ref, digest in receipt.disclosed]
+        value["amendments"] = [_committed_value(tx) for tx in receipt.amendments]
+        value["disclosed"] = [digest.hex() for digest in receipt.disclosed]
         value["grant"] = None if receipt.grant is None else _state_value(receipt.grant)
     return canonical.dump(value)
 
@@ -226,8 +254,7 @@ def _state_value(state: StateEvidence) -> dict[str, Any]:
 
 
 def _record(value: dict[str, Any]) -> RecordReceipt:
-    names = ("v", "kind", "chain", "state", "ledger", "entry", "log", "publication")
-    fields = _object(value, names, "receipt")
+    fields = _object(value, _RECORD_FIELDS, "receipt")
     _version(fields["v"], "receipt")
     log = _object(fields["log"], ("index", "proof", "checkpoint"), "log")
     publication = fields["publication"]
@@ -252,8 +279,7 @@ def _record(value: dict[str, Any]) -> RecordReceipt:
 
 
 def _disclosure(value: dict[str, Any]) -> DisclosureReceipt:
-    names = ("v", "kind", "chain", "state", "ledger", "request", "statement", "transactions", "disclosed", "grant")
-    fields = _object(value, names, "receipt")
+    fields = _object(value, _DISCLOSURE_FIELDS, "receipt")
     _version(fields["v"], "receipt")
     transactions = fields["transactions"]
     if not isinstance(transactions, dict) or not set(transactions) <= set(ROLES):
@@ -272,19 +298,17 @@ def _disclosure(value: dict[str, Any]) -> DisclosureReceipt:
         request=_text(fields["request"], _HEX16, "request"),
         statement=statement,
         transactions={role: _committed(transactions[role], role) for role in ROLES if role in transactions},
-        disclosed=_disclosed(fields["disclosed"]),
+        amendments=tuple(_committed(item, "amendments") for item in _list(fields["amendments"], MAX_AMENDMENTS)),
+        disclosed=tuple(_bytes(item, _HEX32, "disclosed") for item in _list(fields["disclosed"], MAX_DISCLOSED)),
         grant=None if fields["grant"] is None else _grant(fields["grant"]),
         ledger=ledger,
     )
 
 
-def _disclosed(value: Any) -> tuple[tuple[str, bytes], ...]:
-    if not isinstance(value, list) or len(value) > MAX_DISCLOSED:
-        raise FormatError(f"disclosed is a list of at most {MAX_DISCLOSED} records")
-    rows = [_object(item, ("ref", "digest"), "disclosed") for item in value]
-    return tuple(
-        (_text(row["ref"], _REF, "disclosed.ref"), _bytes(row["digest"], _HEX32, "disclosed.digest")) for row in rows
-    )
+def _list(value: Any, limit: int) -> list[Any]:
+    if not isinstance(value, list) or len(value) > limit:
+        raise FormatError(f"a receipt's field is a list of at most {limit}")
+    return value
 
 
 def _grant(value: Any) -> StateEvidence:

@@ -25,12 +25,12 @@ from anchor.checkpoint import SignedCheckpoint, key_hash, verify_signature
 from anchor.errors import CanonicalError, FormatError, KeyFormatError, SignatureInvalid, VerificationError
 from anchor.gm import PublicKey, sm3
 
-MAX_TRUST_BYTES = 1024 * 1024
-"""Bytes: 256 members with a name, three roles and eight keys each are about 600 kB."""
+MAX_TRUST_BYTES = 8 * 1024 * 1024
+"""Bytes: 256 members with as many keys as the ledger keeps of one are about 7 MB."""
 MAX_MEMBERS = 256
 """Members: as many as one checkpoint may carry signatures."""
-MAX_KEYS = 64
-"""Keys a member may have had: one rotation a year for longer than any key lasts."""
+MAX_KEYS = 128
+"""Keys a member may have had, as the ledger bounds them."""
 MAX_TIME = 253_402_300_799
 """Unix seconds: the end of year 9999."""
 
