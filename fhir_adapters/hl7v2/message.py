@@ -1,0 +1,163 @@
+"""The parser: text into segments of raw fields.
+
+One pass of ``str.split``; a field is split further only by who reads it. Reading a field *takes* it: what is left when
+the mapping is done was carried over by nobody and becomes an issue, so the list of what is not mapped cannot go stale.
+
+Whatever delimiters MSH-1 and MSH-2 announce, the fields come out in the standard ones (``^ & ~ \\``): converters need no
+table of delimiters, and data that holds a standard delimiter as plain text is escaped on the way.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from fhir_adapters.errors import ParseError
+
+MAX_SEGMENTS = 100_000
+"""Segments in one message; the largest real report seen has some thousands."""
+
+WIDTH = 64
+"""Fields each segment is padded to, so that a mapping may read past the end; the widest segment (OBR of v2.8) has 55."""
+
+STANDARD = "|^~\\&"
+NULL = '""'
+"""The HL7 null (2.5.3.2): the sender says that there is no value. A resource is sent whole, so it is simply left out."""
+
+_SEGMENT_LINE = re.compile(r"[A-Z][A-Z0-9]{2}(?=\||$)")
+_PADDING = [""] * WIDTH
+
+
+class Segment:
+    """One segment: ``name``, ``index`` (which of its name in the message, from 1) and raw ``fields`` (1-based)."""
+
+    __slots__ = ("fields", "index", "name")
+
+    def __init__(self, name: str, index: int, fields: list[str]) -> None:
+        self.name = name
+        self.index = index
+        self.fields = fields
+
+    def take(self, number: int) -> str:
+        """Read field ``number`` once: its raw text, "" when absent or null. It then counts as carried over."""
+        fields = self.fields
+        value = fields[number]
+        if value:
+            fields[number] = ""
+            if value == NULL:
+                return ""
+        return value
+
+    def peek(self, number: int) -> str:
+        """Field ``number`` without taking it."""
+        value = self.fields[number]
+        return "" if value == NULL else value
+
+    def where(self, number: int) -> str:
+        """The place of a field for issues: ``OBX[3]-5``."""
+        return f"{self.name}[{self.index}]-{number}"
+
+    def left(self) -> Iterator[int]:
+        """Numbers of the fields that hold a value and that nobody took."""
+        return (number for number, value in enumerate(self.fields) if value and value != NULL)
+
+
+@dataclass(slots=True)
+class Message:
+    """A parsed message. ``continued`` are places where a line without a segment name was joined to the one before."""
+
+    segments: list[Segment]
+    continued: list[str]
+
+    @property
+    def header(self) -> Segment:
+        """MSH; its field 1 is the field separator, so field numbers are the standard's."""
+        return self.segments[0]
+
+    def all(self, name: str) -> list[Segment]:
+        """Every segment of a name, in order."""
+        return [segment for segment in self.segments if segment.name == name]
+
+
+def parse(text: str) -> Message:
+    """Split a message into segments.
+
+    Args:
+        text: one decoded message, beginning with MSH; segments end with CR, LF or CR LF.
+
+    Raises:
+        ParseError: no usable header, a second header, or too many segments; its location names the segment.
+    """
+    if not text.startswith("MSH"):
+        raise ParseError("the message does not begin with a header segment", "MSH")
+    if "\n" in text:
+        text = text.replace("\r\n", "\r").replace("\n", "\r")
+    lines = text.split("\r")
+    if len(lines) > MAX_SEGMENTS:
+        raise ParseError(f"more than {MAX_SEGMENTS} segments", lines[MAX_SEGMENTS][:3] if lines[MAX_SEGMENTS][:3].isalnum() else "")
+    separator, encoding = delimiters(lines[0])
+    announced = separator + encoding[:4]
+    if announced != STANDARD:
+        lines = _standardized(lines, separator, encoding)
+    return _segments(lines, separator, encoding)
+
+
+def delimiters(line: str) -> tuple[str, str]:
+    """MSH-1 and MSH-2 of a header line. Raises ParseError naming the field."""
+    separator = line[3:4]
+    if not separator or separator.isalnum() or separator.isspace():
+        raise ParseError("no field separator", "MSH-1")
+    encoding = line[4:].split(separator, 1)[0]
+    if not encoding or len(encoding) > 5 or len(set(encoding)) != len(encoding):
+        raise ParseError("encoding characters are missing or repeated", "MSH-2")
+    if any(character.isalnum() or character.isspace() for character in encoding):
+        raise ParseError("letters, digits or blanks cannot be encoding characters", "MSH-2")
+    return separator, encoding
+
+
+def _standardized(lines: list[str], separator: str, encoding: str) -> list[str]:
+    """Rewrite the announced delimiters as the standard ones, and standard ones that are data here as escapes."""
+    table = {ord(own): f"\\{code}\\" for own, code in zip("|^~\\&", "FSRET", strict=True)}
+    table.update({ord(own): standard for own, standard in zip(separator + encoding[:4], "|^~\\&", strict=False)})
+    header = lines[0][4 + len(encoding) :].translate(table)
+    return ["MSH|" + "^~\\&" + header, *(line.translate(table) for line in lines[1:])]
+
+
+def _segments(lines: list[str], separator: str, encoding: str) -> Message:
+    first = lines[0].split("|")
+    first[1:2] = [separator, encoding]
+    first[0] = ""
+    segments = [Segment("MSH", 1, first + _PADDING[len(first) :])]
+    continued: list[str] = []
+    counts: dict[str, int] = {"MSH": 1}
+    for line in lines[1:]:
+        fields = line.split("|")
+        name = fields[0]
+        if len(name) != 3 or not (name.isascii() and name.isalnum() and name.isupper()):
+            if not line.strip():
+                continue
+            name = name.strip()
+            if not _SEGMENT_LINE.match(name):
+                _join(segments[-1], line, continued)
+                continue
+        if name == "MSH":
+            raise ParseError("a second header in one message", "MSH[2]")
+        index = counts[name] = counts.get(name, 0) + 1
+        fields[0] = ""
+        if len(fields) < WIDTH:
+            fields += _PADDING[len(fields) :]
+        segments.append(Segment(name, index, fields))
+    return Message(segments, continued)
+
+
+def _join(segment: Segment, line: str, continued: list[str]) -> None:
+    """A line that no segment name begins is text whose sender did not escape its line break: the last field goes on."""
+    fields = segment.fields
+    last = max((number for number, value in enumerate(fields) if value), default=1)
+    first, *more = line.split("|")
+    fields[last] += "\\.br\\" + first
+    for offset, value in enumerate(more, start=last + 1):
+        if offset < len(fields):
+            fields[offset] = value
+        else:
+            fields.append(value)
+    continued.append(segment.where(last))

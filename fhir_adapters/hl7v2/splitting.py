@@ -1,0 +1,51 @@
+"""A file into messages: several messages, FHS/BHS batches, MLLP-framed dumps, any line end, byte order marks.
+
+Works on bytes, because the messages of one file may differ in character set: in every set allowed, CR and LF occur
+only as themselves. Files in UTF-16 or UTF-32 are one character set throughout and are split as text.
+"""
+
+import re
+from collections.abc import Iterator
+
+from fhir_adapters.errors import DecodeError
+from fhir_adapters.hl7v2.charset import wide_or_marked
+
+# A message begins where a line (or an MLLP block) begins with MSH and something that can be a field separator.
+_MESSAGE = re.compile(rb"(?:^|(?<=[\r\n\x0b\x1c]))[ \t]*(?=MSH[^A-Za-z0-9\s])")
+_BATCH_LINE = re.compile(rb"(?:^|(?<=[\r\n]))(?:FHS|BHS|BTS|FTS)[^A-Za-z0-9\s][^\r\n]*[\r\n]*|(?:^|(?<=[\r\n]))(?:BTS|FTS)[\r\n]*$")
+_FRAMING = b"\x0b\x1c\r\n \t\x00\x1a"
+"""What may surround a message in a file: MLLP bytes, blank lines, NULs, and the end-of-file mark of DOS."""
+
+
+def messages(raw: bytes) -> Iterator[bytes]:
+    """Yield each message of a file, without framing and batch envelope.
+
+    Text before the first header is yielded as a message of its own, so that it is refused by name and not lost. A file
+    of nothing but blanks yields nothing.
+
+    Raises:
+        DecodeError: a UTF-16 or UTF-32 file that breaks its encoding.
+    """
+    marked = wide_or_marked(raw)
+    if marked is not None and marked[0] != "utf_8":
+        yield from _wide(raw, *marked)
+        return
+    yield from _split(raw[marked[1] :] if marked else raw)
+
+
+def _wide(raw: bytes, codec: str, mark: int) -> Iterator[bytes]:
+    try:
+        text = raw[mark:].decode(codec)
+    except UnicodeDecodeError:
+        raise DecodeError("the bytes do not match their byte order mark") from None
+    for message in _split(text.encode("utf_8")):
+        yield raw[:mark] + message.decode("utf_8").encode(codec)
+
+
+def _split(raw: bytes) -> Iterator[bytes]:
+    starts = [match.end() for match in _MESSAGE.finditer(raw)]
+    bounds = [0, *(start for start in starts if start), len(raw)]
+    for start, end in zip(bounds, bounds[1:], strict=False):
+        message = _BATCH_LINE.sub(b"", raw[start:end].strip(_FRAMING)).strip(_FRAMING)
+        if message:
+            yield message + b"\r"
