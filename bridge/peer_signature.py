@@ -38,7 +38,7 @@ from requests.auth import AuthBase
 
 from anchor import gm
 from anchor.errors import AnchorError, SignatureInvalid
-from bridge.errors import BridgeError
+from bridge.errors import AuthenticationRequired
 
 COVERED = ("@method", "@authority", "@path", "@query", "content-digest", "x-yiqiao-audience")
 LABEL = "yiqiao"
@@ -68,7 +68,7 @@ _PATH_SAFE = "/:@!$&'()*+,;=~-._"
 _QUERY_SAFE = "!$&'()*+,/:;=?@%~-._"
 
 
-class PeerSignatureError(BridgeError):
+class PeerSignatureError(AuthenticationRequired):
     """A request between members that is not accepted as that member's.
 
     ``code`` is stable: malformed, wrong-audience, stale, altered-body, unknown-member, suspended-member, unknown-key,

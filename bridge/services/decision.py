@@ -1,0 +1,278 @@
+"""The holder's decision on a request from another member: pure, default deny, explained.
+
+A request is permitted only by a rule of this module; whatever no rule permits is denied. The facts come in: who asks
+and what the ledger says of that member, the grants given by this patient as the ledger *and* this node know them, what
+time it is. The rules, in order:
+
+1. the requester is an active member, and the purpose is one of ``PURPOSES``;
+2. an emergency: a coded reason, a text, and a practitioner role that may break the glass. It opens a review afterwards;
+3. otherwise a grant: live on the ledger and here, names the requester, the purpose and (where limited) the categories.
+
+``Decision.rule`` is for the holder's own audit. A requester is only ever told "not permitted": the answer is the same
+whether there is no such patient, no grant, or the wrong one.
+
+What is then released follows from ``Scope``: categories, clinical period, and security labels. Labels up to
+confidentiality "N" are covered by any grant; higher ones and sensitivity codes (v3-ActCode, such as HIV or PSY) only
+where the grant names them. An emergency covers up to "R" and every sensitivity code, never "V".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+PURPOSES = frozenset(
+    {"TREAT", "ETREAT", "BTG", "CAREMGT", "PATRQT", "HPAYMT", "COVERAGE", "HOPERAT", "PUBHLTH", "HRESCH"}
+)
+"""v3-PurposeOfUse (v3-ActReason) codes that a request or a grant may name."""
+EMERGENCY_PURPOSES = frozenset({"TREAT", "ETREAT", "BTG"})
+EMERGENCY_REASONS = frozenset({"ETREAT", "BTG", "UNCONSCIOUS", "LIFE-THREATENING", "MASS-CASUALTY"})
+"""Why the patient could not be asked; the first two are v3-ActReason codes, the others this consortium's."""
+EMERGENCY_ROLES = frozenset({"physician", "nurse", "emergency-physician"})
+MIN_REASON_CHARACTERS = 4  # "急诊抢救" is a reason; an empty or one-letter text is not
+MAX_REASON_CHARACTERS = 500
+
+CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
+SENSITIVITY = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
+_LEVELS = {level: rank for rank, level in enumerate("ULMNRV")}
+_NORMAL, _RESTRICTED = _LEVELS["N"], _LEVELS["R"]
+
+CATEGORY_OF_TYPE: Mapping[str, str] = {
+    "Patient": "demographics",
+    "RelatedPerson": "demographics",
+    "Coverage": "coverage",
+    "Encounter": "encounter",
+    "EpisodeOfCare": "encounter",
+    "Condition": "condition",
+    "AllergyIntolerance": "allergy",
+    "Immunization": "immunization",
+    "Procedure": "procedure",
+    "MedicationRequest": "medication",
+    "MedicationStatement": "medication",
+    "MedicationAdministration": "medication",
+    "MedicationDispense": "medication",
+    "Observation": "observation",
+    "DiagnosticReport": "report",
+    "Specimen": "laboratory",
+    "ServiceRequest": "order",
+    "ImagingStudy": "imaging",
+    "DocumentReference": "document",
+    "Composition": "document",
+    "CarePlan": "careplan",
+}
+"""What a resource type is, for grants and the localisation index. A type that is not here is never released."""
+_CATEGORY_CODES = {"laboratory": "laboratory", "LAB": "laboratory", "vital-signs": "vital-signs", "imaging": "imaging"}
+CATEGORIES = frozenset(CATEGORY_OF_TYPE.values()) | frozenset(_CATEGORY_CODES.values())
+
+_DATE_ELEMENTS = (
+    "effectiveDateTime",
+    "effectivePeriod",
+    "effectiveInstant",
+    "period",
+    "occurrenceDateTime",
+    "performedDateTime",
+    "performedPeriod",
+    "authoredOn",
+    "onsetDateTime",
+    "recordedDate",
+    "started",
+    "date",
+    "issued",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AskedFor:
+    """What a requester asks. ``categories`` None means whatever is allowed; ``emergency`` is a coded reason."""
+
+    requester: str
+    purpose: str
+    grant: str | None = None
+    emergency: str | None = None
+    reason: str = ""
+    role: str = ""
+    categories: frozenset[str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GrantFacts:
+    """One grant of the patient: what this node recorded, and ``ledger``, the ledger's state ``grant/<id>`` or None.
+
+    Times are Unix seconds; ``period`` limits the clinical date of what may be released, as ISO dates.
+    """
+
+    id: str
+    consent: str
+    grantees: frozenset[str]
+    purposes: frozenset[str]
+    valid_from: int
+    valid_until: int
+    active: bool
+    ledger: Mapping[str, Any] | None
+    categories: frozenset[str] | None = None
+    labels: frozenset[str] = frozenset()
+    period: tuple[str | None, str | None] = (None, None)
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What may be released (see the module). ``categories`` holds categories or resource types; None is all."""
+
+    categories: frozenset[str] | None
+    labels: frozenset[str]
+    period: tuple[str | None, str | None] = (None, None)
+    emergency: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """The outcome. ``rule`` names what decided, for the holder's audit; ``scope`` is set when permitted."""
+
+    permit: bool
+    rule: str
+    basis: Literal["grant", "emergency"] | None = None
+    grant: GrantFacts | None = None
+    scope: Scope | None = None
+
+
+def decide(
+    asked: AskedFor, *, member: Mapping[str, Any] | None, holds_records: bool, grants: Sequence[GrantFacts], now: int
+) -> Decision:
+    """Decide a request. ``member`` is the ledger's record of the requester, ``now`` Unix seconds (the newest known)."""
+    if member is None:
+        return _deny("member-unknown")
+    if member.get("status") != "active":
+        return _deny("member-suspended")
+    if asked.purpose not in PURPOSES:
+        return _deny("purpose-unknown")
+    if not holds_records:
+        return _deny("no-patient")
+    if asked.emergency is not None:
+        return _decide_emergency(asked)
+    return _decide_by_grant(asked, grants, now)
+
+
+def _decide_emergency(asked: AskedFor) -> Decision:
+    if asked.emergency not in EMERGENCY_REASONS:
+        return _deny("emergency-reason-unknown")
+    if asked.purpose not in EMERGENCY_PURPOSES:
+        return _deny("emergency-purpose")
+    if not MIN_REASON_CHARACTERS <= len(asked.reason.strip()) <= MAX_REASON_CHARACTERS:
+        return _deny("emergency-text")
+    if asked.role not in EMERGENCY_ROLES:
+        return _deny("emergency-role")
+    scope = Scope(asked.categories, frozenset(), emergency=True)
+    return Decision(True, "emergency", "emergency", scope=scope)
+
+
+def _decide_by_grant(asked: AskedFor, grants: Sequence[GrantFacts], now: int) -> Decision:
+    """Permit by the first grant that covers everything; otherwise name what the nearest one lacked."""
+    nearest, rank = "no-grant", -1
+    for grant in grants:
+        if asked.grant is not None and grant.id != asked.grant:
+            continue
+        lacking, passed = _lacking(asked, grant, now)
+        if lacking is None:
+            categories = grant.categories
+            if asked.categories is not None:
+                categories = asked.categories if categories is None else _common(asked.categories, categories)
+            scope = Scope(categories, grant.labels, grant.period)
+            return Decision(True, "grant", "grant", grant, scope)
+        if passed > rank:
+            nearest, rank = lacking, passed
+    return _deny(nearest)
+
+
+def _lacking(asked: AskedFor, grant: GrantFacts, now: int) -> tuple[str | None, int]:
+    """Return the first condition that a grant fails (None when it holds) and how many it passed before."""
+    ledger = grant.ledger or {}
+    conditions = (
+        ("grant-not-on-ledger", grant.ledger is not None),
+        ("wrong-grantee", asked.requester in grant.grantees and asked.requester in ledger.get("grantees", ())),
+        ("wrong-purpose", asked.purpose in grant.purposes and asked.purpose in ledger.get("purposes", ())),
+        ("grant-revoked", grant.active and ledger.get("status") == "active"),
+        ("grant-not-yet-valid", max(grant.valid_from, ledger.get("from", now + 1)) <= now),
+        ("grant-expired", now < min(grant.valid_until, ledger.get("until", 0))),
+        (
+            "wrong-category",
+            asked.categories is None or grant.categories is None or bool(_common(asked.categories, grant.categories)),
+        ),
+    )
+    for passed, (name, holds) in enumerate(conditions):
+        if not holds:
+            return name, passed
+    return None, len(conditions)
+
+
+def _common(asked: frozenset[str], allowed: frozenset[str]) -> frozenset[str]:
+    """Return what both name; a resource type asked for is within its category, and the other way round."""
+    within = {name for name in asked if CATEGORY_OF_TYPE.get(name) in allowed}
+    return frozenset(asked & allowed | within | {name for name in allowed if CATEGORY_OF_TYPE.get(name) in asked})
+
+
+def _deny(rule: str) -> Decision:
+    return Decision(False, rule)
+
+
+def categories_of(resource: Mapping[str, Any]) -> frozenset[str]:
+    """Return the categories a resource belongs to; empty for a type that is never released."""
+    own = CATEGORY_OF_TYPE.get(resource.get("resourceType", ""))
+    if own is None:
+        return frozenset()
+    coded = {_CATEGORY_CODES[code] for code in _codes(resource.get("category", ())) if code in _CATEGORY_CODES}
+    return frozenset({own} | coded)
+
+
+def covers(scope: Scope, resource: Mapping[str, Any]) -> bool:
+    """Whether a resource of the patient may be released under a scope. The Patient itself goes with every release."""
+    categories = categories_of(resource)
+    if not categories or not _labels_allow(scope, resource):
+        return False
+    if resource["resourceType"] == "Patient":
+        return True
+    allowed = scope.categories
+    if allowed is not None and resource["resourceType"] not in allowed and not categories & allowed:
+        return False
+    return _within(scope.period, resource)
+
+
+def _labels_allow(scope: Scope, resource: Mapping[str, Any]) -> bool:
+    for label in (resource.get("meta") or {}).get("security", ()):
+        system, code = label.get("system"), label.get("code", "")
+        if code in scope.labels:
+            continue
+        if system == CONFIDENTIALITY:
+            if _LEVELS.get(code, _LEVELS["V"]) > (_RESTRICTED if scope.emergency else _NORMAL):
+                return False
+        elif system == SENSITIVITY and not scope.emergency:
+            return False
+    return True
+
+
+def _within(period: tuple[str | None, str | None], resource: Mapping[str, Any]) -> bool:
+    """Whether the clinical date lies in the period, by whole days; a resource without a date is outside any limit."""
+    first, last = period
+    if first is None and last is None:
+        return True
+    begin, end = _clinical_days(resource)
+    if begin is None or end is None:
+        return False
+    return (first is None or end >= first[: len(end)]) and (last is None or begin <= last[: len(begin)])
+
+
+def _clinical_days(resource: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    for name in _DATE_ELEMENTS:
+        value = resource.get(name)
+        if isinstance(value, str):
+            return value[:10], value[:10]
+        if isinstance(value, Mapping) and (value.get("start") or value.get("end")):
+            begin, end = value.get("start") or value["end"], value.get("end") or "9999-12-31"
+            return str(begin)[:10], str(end)[:10]
+    return None, None
+
+
+def _codes(concepts: Any) -> Iterable[str]:
+    for concept in concepts if isinstance(concepts, list) else [concepts]:
+        for coding in concept.get("coding", ()) if isinstance(concept, Mapping) else ():
+            yield coding.get("code", "")

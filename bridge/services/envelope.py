@@ -1,0 +1,270 @@
+"""The sealed release: SignedAndEnvelopedData of GM/T 0010-2012 (GB/T 35275-2017), DER.
+
+``SEQUENCE { signedAndEnvelopedData OID, [0] { version 1, recipientInfos, digestAlgorithms {SM3},
+encryptedContentInfo, signerInfos } }`` with one recipient and one signer:
+
+* the content is encrypted with SM4-GCM (1.2.156.10197.1.104.8, parameters as RFC 5084: 12-byte nonce, 16-byte tag, the
+  tag at the end of ``encryptedContent``) under a fresh 16-byte key;
+* that key is encrypted to the recipient by SM2 (``SM2Cipher`` of GM/T 0009, DER);
+* the signer signs the plaintext by SM2 with SM3 (``SM2Signature`` DER, signer id ``1234567812345678``), so that the
+  signature stays checkable after opening.
+
+There are no certificates in it: members' keys live on the ledger. The issuer-and-serial fields therefore hold a name of
+organisation = chain id, common name = org id, and as serial number the key id (the first 8 bytes of SM3 over the
+public key).
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from asn1crypto import cms, core, x509
+
+from anchor import gm
+from anchor.errors import AnchorError
+from bridge.errors import PeerRejected
+
+OID_DATA = "1.2.156.10197.6.1.4.2.1"
+OID_SIGNED_AND_ENVELOPED = "1.2.156.10197.6.1.4.2.4"
+OID_SM3 = "1.2.156.10197.1.401"
+OID_SM2_SIGN = "1.2.156.10197.1.301.1"
+OID_SM2_ENCRYPT = "1.2.156.10197.1.301.3"
+OID_SM4_GCM = "1.2.156.10197.1.104.8"
+NONCE_BYTES = 12
+TAG_BYTES = 16
+KEY_BYTES = 16
+MAX_ENVELOPE_BYTES = 256 * 1024 * 1024  # a release is held in memory on both sides; a larger record must be limited
+
+
+class _Algorithm(core.Sequence):
+    """AlgorithmIdentifier with parameters of any kind."""
+
+    _fields = [("algorithm", core.ObjectIdentifier), ("parameters", core.Any, {"optional": True})]  # noqa: RUF012
+
+
+class _Algorithms(core.SetOf):
+    """The digest algorithms used."""
+
+    _child_spec = _Algorithm
+
+
+class _GcmParameters(core.Sequence):
+    """RFC 5084 section 3.2."""
+
+    _fields = [("nonce", core.OctetString), ("icv_len", core.Integer, {"default": 12})]  # noqa: RUF012
+
+
+class _RecipientInfo(core.Sequence):
+    """For whom the content key is encrypted; GM/T 0010 section 9."""
+
+    _fields = [  # noqa: RUF012
+        ("version", core.Integer),
+        ("issuer_and_serial", cms.IssuerAndSerialNumber),
+        ("key_encryption_algorithm", _Algorithm),
+        ("encrypted_key", core.OctetString),
+    ]
+
+
+class _RecipientInfos(core.SetOf):
+    """The recipients; ours has one."""
+
+    _child_spec = _RecipientInfo
+
+
+class _EncryptedContentInfo(core.Sequence):
+    """The encrypted content, its type and its algorithm."""
+
+    _fields = [  # noqa: RUF012
+        ("content_type", core.ObjectIdentifier),
+        ("content_encryption_algorithm", _Algorithm),
+        ("encrypted_content", core.OctetString, {"implicit": 0}),
+    ]
+
+
+class _SignerInfo(core.Sequence):
+    """Who signed; without authenticated attributes, so the signature is over the content itself."""
+
+    _fields = [  # noqa: RUF012
+        ("version", core.Integer),
+        ("issuer_and_serial", cms.IssuerAndSerialNumber),
+        ("digest_algorithm", _Algorithm),
+        ("digest_encryption_algorithm", _Algorithm),
+        ("encrypted_digest", core.OctetString),
+    ]
+
+
+class _SignerInfos(core.SetOf):
+    """The signers; ours has one."""
+
+    _child_spec = _SignerInfo
+
+
+class _SignedAndEnvelopedData(core.Sequence):
+    """GM/T 0010 section 10; certificates and revocation lists are left out."""
+
+    _fields = [  # noqa: RUF012
+        ("version", core.Integer),
+        ("recipient_infos", _RecipientInfos),
+        ("digest_algorithms", _Algorithms),
+        ("encrypted_content_info", _EncryptedContentInfo),
+        ("signer_infos", _SignerInfos),
+    ]
+
+
+class _ContentInfo(core.Sequence):
+    """The outermost structure."""
+
+    _fields = [  # noqa: RUF012
+        ("content_type", core.ObjectIdentifier),
+        ("content", _SignedAndEnvelopedData, {"explicit": 0}),
+    ]
+
+
+class _Signature(core.Sequence):
+    """SM2Signature of GM/T 0009."""
+
+    _fields = [("r", core.Integer), ("s", core.Integer)]  # noqa: RUF012
+
+
+@dataclass(frozen=True, slots=True)
+class KeyName:
+    """Which key of which member: chain id, org id, key id (16 hex digits)."""
+
+    chain: str
+    org: str
+    key_id: str
+
+    def _asn1(self) -> cms.IssuerAndSerialNumber:
+        name = x509.Name.build({"organization_name": self.chain, "common_name": self.org})
+        return cms.IssuerAndSerialNumber({"issuer": name, "serial_number": int(self.key_id, 16)})
+
+    @classmethod
+    def _read(cls, value: cms.IssuerAndSerialNumber) -> KeyName:
+        name = value["issuer"].native
+        return cls(name["organization_name"], name["common_name"], f"{value['serial_number'].native:016x}")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What an envelope held, and whose signature over it was verified."""
+
+    content: bytes
+    signer: KeyName
+
+
+def seal(
+    content: bytes, *, chain: str, signer: str, signing_key: gm.PrivateKey, recipient: str, recipient_key: gm.PublicKey
+) -> bytes:
+    """Return the sealed envelope of ``content`` by member ``signer`` for member ``recipient``, as DER."""
+    key, nonce = secrets.token_bytes(KEY_BYTES), secrets.token_bytes(NONCE_BYTES)
+    signature = signing_key.sign(content)
+    numbers = {"r": int.from_bytes(signature[:32], "big"), "s": int.from_bytes(signature[32:], "big")}
+    parameters = _GcmParameters({"nonce": nonce, "icv_len": TAG_BYTES})
+    data = {
+        "version": 1,
+        "recipient_infos": [
+            {
+                "version": 1,
+                "issuer_and_serial": KeyName(chain, recipient, recipient_key.key_id)._asn1(),
+                "key_encryption_algorithm": {"algorithm": OID_SM2_ENCRYPT},
+                "encrypted_key": recipient_key.encrypt(key),
+            }
+        ],
+        "digest_algorithms": [{"algorithm": OID_SM3}],
+        "encrypted_content_info": {
+            "content_type": OID_DATA,
+            "content_encryption_algorithm": {"algorithm": OID_SM4_GCM, "parameters": parameters},
+            "encrypted_content": gm.sm4_gcm_encrypt(key, nonce, content),
+        },
+        "signer_infos": [
+            {
+                "version": 1,
+                "issuer_and_serial": KeyName(chain, signer, signing_key.public_key.key_id)._asn1(),
+                "digest_algorithm": {"algorithm": OID_SM3},
+                "digest_encryption_algorithm": {"algorithm": OID_SM2_SIGN},
+                "encrypted_digest": _Signature(numbers).dump(),
+            }
+        ],
+    }
+    return bytes(_ContentInfo({"content_type": OID_SIGNED_AND_ENVELOPED, "content": data}).dump())
+
+
+def open_envelope(
+    envelope: bytes,
+    *,
+    recipient: KeyName,
+    decryption_key: gm.PrivateKey,
+    signing_key: Callable[[KeyName], gm.PublicKey | None],
+) -> Opened:
+    """Open and verify an envelope.
+
+    ``signing_key`` looks a signer's key up (on the ledger) and returns None for one that does not count. Raises
+    ``PeerRejected``: "envelope-malformed", "envelope-other-recipient", "envelope-unknown-signer",
+    "envelope-does-not-open", "envelope-bad-signature".
+    """
+    if len(envelope) > MAX_ENVELOPE_BYTES:
+        raise PeerRejected("envelope-malformed", "the sealed envelope is larger than this node accepts")
+    try:
+        parts = _read(envelope)
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
+        raise PeerRejected("envelope-malformed", "the sealed envelope cannot be read") from error
+    if parts.recipient != recipient:
+        raise PeerRejected("envelope-other-recipient", "the envelope is sealed for another key")
+    public = signing_key(parts.signer)
+    if public is None:
+        raise PeerRejected("envelope-unknown-signer", "the envelope is signed by a key that is not on the ledger")
+    try:
+        content = gm.sm4_gcm_decrypt(decryption_key.decrypt(parts.encrypted_key), parts.nonce, parts.encrypted)
+    except (AnchorError, ValueError) as error:
+        raise PeerRejected("envelope-does-not-open", "the envelope does not open: it was altered") from error
+    try:
+        public.verify(content, parts.signature)
+    except AnchorError as error:
+        raise PeerRejected("envelope-bad-signature", "the envelope's signature does not hold") from error
+    return Opened(content, parts.signer)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    recipient: KeyName
+    signer: KeyName
+    encrypted_key: bytes
+    nonce: bytes
+    encrypted: bytes
+    signature: bytes
+
+
+def _read(envelope: bytes) -> _Parts:
+    """Take the structure apart; any of the usual parsing errors means that it is not one of ours."""
+    outer = _ContentInfo.load(envelope, strict=True)
+    data = outer["content"]
+    recipients, signers = data["recipient_infos"], data["signer_infos"]
+    if outer.dump(force=True) != envelope:
+        raise ValueError("not DER")
+    if outer["content_type"].native != OID_SIGNED_AND_ENVELOPED or len(recipients) != 1 or len(signers) != 1:
+        raise ValueError("not the structure that members exchange")
+    recipient, signer, info = recipients[0], signers[0], data["encrypted_content_info"]
+    algorithms = (
+        recipient["key_encryption_algorithm"]["algorithm"].native,
+        signer["digest_algorithm"]["algorithm"].native,
+        signer["digest_encryption_algorithm"]["algorithm"].native,
+        info["content_encryption_algorithm"]["algorithm"].native,
+    )
+    if algorithms != (OID_SM2_ENCRYPT, OID_SM3, OID_SM2_SIGN, OID_SM4_GCM):
+        raise ValueError("not the algorithms that members use")
+    if (data["version"].native, recipient["version"].native, signer["version"].native) != (1, 1, 1):
+        raise ValueError("not the version that members use")
+    parameters = info["content_encryption_algorithm"]["parameters"].parse(_GcmParameters)
+    if parameters["icv_len"].native != TAG_BYTES or len(parameters["nonce"].native) != NONCE_BYTES:
+        raise ValueError("not the nonce and tag lengths that members use")
+    numbers = _Signature.load(signer["encrypted_digest"].native, strict=True)
+    return _Parts(
+        KeyName._read(recipient["issuer_and_serial"]),
+        KeyName._read(signer["issuer_and_serial"]),
+        recipient["encrypted_key"].native,
+        parameters["nonce"].native,
+        info["encrypted_content"].native,
+        numbers["r"].native.to_bytes(32, "big") + numbers["s"].native.to_bytes(32, "big"),
+    )
