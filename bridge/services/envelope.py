@@ -136,12 +136,14 @@ class KeyName:
     org: str
     key_id: str
 
-    def _asn1(self) -> cms.IssuerAndSerialNumber:
+    def asn1(self) -> cms.IssuerAndSerialNumber:
+        """Return the ASN.1 form."""
         name = x509.Name.build({"organization_name": self.chain, "common_name": self.org})
         return cms.IssuerAndSerialNumber({"issuer": name, "serial_number": int(self.key_id, 16)})
 
     @classmethod
-    def _read(cls, value: cms.IssuerAndSerialNumber) -> KeyName:
+    def read(cls, value: cms.IssuerAndSerialNumber) -> KeyName:
+        """Read the ASN.1 form; raises KeyError or ValueError when it is not of this kind."""
         name = value["issuer"].native
         return cls(name["organization_name"], name["common_name"], f"{value['serial_number'].native:016x}")
 
@@ -159,36 +161,15 @@ def seal(
 ) -> bytes:
     """Return the sealed envelope of ``content`` by member ``signer`` for member ``recipient``, as DER."""
     key, nonce = secrets.token_bytes(KEY_BYTES), secrets.token_bytes(NONCE_BYTES)
-    signature = signing_key.sign(content)
-    numbers = {"r": int.from_bytes(signature[:32], "big"), "s": int.from_bytes(signature[32:], "big")}
-    parameters = _GcmParameters({"nonce": nonce, "icv_len": TAG_BYTES})
-    data = {
-        "version": 1,
-        "recipient_infos": [
-            {
-                "version": 1,
-                "issuer_and_serial": KeyName(chain, recipient, recipient_key.key_id)._asn1(),
-                "key_encryption_algorithm": {"algorithm": OID_SM2_ENCRYPT},
-                "encrypted_key": recipient_key.encrypt(key),
-            }
-        ],
-        "digest_algorithms": [{"algorithm": OID_SM3}],
-        "encrypted_content_info": {
-            "content_type": OID_DATA,
-            "content_encryption_algorithm": {"algorithm": OID_SM4_GCM, "parameters": parameters},
-            "encrypted_content": gm.sm4_gcm_encrypt(key, nonce, content),
-        },
-        "signer_infos": [
-            {
-                "version": 1,
-                "issuer_and_serial": KeyName(chain, signer, signing_key.public_key.key_id)._asn1(),
-                "digest_algorithm": {"algorithm": OID_SM3},
-                "digest_encryption_algorithm": {"algorithm": OID_SM2_SIGN},
-                "encrypted_digest": _Signature(numbers).dump(),
-            }
-        ],
-    }
-    return bytes(_ContentInfo({"content_type": OID_SIGNED_AND_ENVELOPED, "content": data}).dump())
+    parts = _Parts(
+        recipient=KeyName(chain, recipient, recipient_key.key_id),
+        signer=KeyName(chain, signer, signing_key.public_key.key_id),
+        encrypted_key=recipient_key.encrypt(key),
+        nonce=nonce,
+        encrypted=gm.sm4_gcm_encrypt(key, nonce, content),
+        signature=signing_key.sign(content),
+    )
+    return parts.write()
 
 
 def open_envelope(
@@ -212,7 +193,7 @@ def open_envelope(
         raise PeerRejected("envelope-malformed", "the sealed envelope cannot be read") from error
     if parts.recipient != recipient:
         raise PeerRejected("envelope-other-recipient", "the envelope is sealed for another key")
-    public = signing_key(parts.signer)
+    public = signing_key(parts.signer) if parts.signer.chain == recipient.chain else None
     if public is None:
         raise PeerRejected("envelope-unknown-signer", "the envelope is signed by a key that is not on the ledger")
     try:
@@ -228,6 +209,8 @@ def open_envelope(
 
 @dataclass(frozen=True, slots=True)
 class _Parts:
+    """What varies from envelope to envelope."""
+
     recipient: KeyName
     signer: KeyName
     encrypted_key: bytes
@@ -235,36 +218,57 @@ class _Parts:
     encrypted: bytes
     signature: bytes
 
+    def write(self) -> bytes:
+        """Return the envelope of these parts."""
+        numbers = {"r": int.from_bytes(self.signature[:32], "big"), "s": int.from_bytes(self.signature[32:], "big")}
+        parameters = _GcmParameters({"nonce": self.nonce, "icv_len": TAG_BYTES})
+        data = {
+            "version": 1,
+            "recipient_infos": [
+                {
+                    "version": 1,
+                    "issuer_and_serial": self.recipient.asn1(),
+                    "key_encryption_algorithm": {"algorithm": OID_SM2_ENCRYPT},
+                    "encrypted_key": self.encrypted_key,
+                }
+            ],
+            "digest_algorithms": [{"algorithm": OID_SM3}],
+            "encrypted_content_info": {
+                "content_type": OID_DATA,
+                "content_encryption_algorithm": {"algorithm": OID_SM4_GCM, "parameters": parameters},
+                "encrypted_content": self.encrypted,
+            },
+            "signer_infos": [
+                {
+                    "version": 1,
+                    "issuer_and_serial": self.signer.asn1(),
+                    "digest_algorithm": {"algorithm": OID_SM3},
+                    "digest_encryption_algorithm": {"algorithm": OID_SM2_SIGN},
+                    "encrypted_digest": _Signature(numbers).dump(),
+                }
+            ],
+        }
+        return bytes(_ContentInfo({"content_type": OID_SIGNED_AND_ENVELOPED, "content": data}).dump())
+
 
 def _read(envelope: bytes) -> _Parts:
-    """Take the structure apart; any of the usual parsing errors means that it is not one of ours."""
-    outer = _ContentInfo.load(envelope, strict=True)
-    data = outer["content"]
-    recipients, signers = data["recipient_infos"], data["signer_infos"]
-    if outer.dump(force=True) != envelope:
-        raise ValueError("not DER")
-    if outer["content_type"].native != OID_SIGNED_AND_ENVELOPED or len(recipients) != 1 or len(signers) != 1:
-        raise ValueError("not the structure that members exchange")
-    recipient, signer, info = recipients[0], signers[0], data["encrypted_content_info"]
-    algorithms = (
-        recipient["key_encryption_algorithm"]["algorithm"].native,
-        signer["digest_algorithm"]["algorithm"].native,
-        signer["digest_encryption_algorithm"]["algorithm"].native,
-        info["content_encryption_algorithm"]["algorithm"].native,
-    )
-    if algorithms != (OID_SM2_ENCRYPT, OID_SM3, OID_SM2_SIGN, OID_SM4_GCM):
-        raise ValueError("not the algorithms that members use")
-    if (data["version"].native, recipient["version"].native, signer["version"].native) != (1, 1, 1):
-        raise ValueError("not the version that members use")
-    parameters = info["content_encryption_algorithm"]["parameters"].parse(_GcmParameters)
-    if parameters["icv_len"].native != TAG_BYTES or len(parameters["nonce"].native) != NONCE_BYTES:
-        raise ValueError("not the nonce and tag lengths that members use")
+    """Take the structure apart; raises one of the usual parsing errors for anything but what ``_Parts.write`` gives.
+
+    What was read is written again and compared: so every algorithm, version and length is the one that members use,
+    and an envelope has one accepted encoding.
+    """
+    data = _ContentInfo.load(envelope, strict=True)["content"]
+    recipient, signer = data["recipient_infos"][0], data["signer_infos"][0]
+    info = data["encrypted_content_info"]
     numbers = _Signature.load(signer["encrypted_digest"].native, strict=True)
-    return _Parts(
-        KeyName._read(recipient["issuer_and_serial"]),
-        KeyName._read(signer["issuer_and_serial"]),
+    parts = _Parts(
+        KeyName.read(recipient["issuer_and_serial"]),
+        KeyName.read(signer["issuer_and_serial"]),
         recipient["encrypted_key"].native,
-        parameters["nonce"].native,
+        info["content_encryption_algorithm"]["parameters"].parse(_GcmParameters)["nonce"].native,
         info["encrypted_content"].native,
         numbers["r"].native.to_bytes(32, "big") + numbers["s"].native.to_bytes(32, "big"),
     )
+    if len(parts.nonce) != NONCE_BYTES or parts.write() != envelope:
+        raise ValueError("not the structure that members exchange")
+    return parts
