@@ -27,8 +27,8 @@ MAX_PROOF = 64
 MAX_DISCLOSED = 20_000
 """Records named in one disclosure receipt."""
 MAX_NOTE_CHARACTERS = 64 * 1024
-MAX_STATE_PROOF_BYTES = 1024 * 1024
-"""Bytes: a bucket of the state tree with its members and sixteen siblings is far below."""
+MAX_STATE_PAIRS = 8192
+"""Pairs in one bucket of the state tree: reached at 500 million values."""
 MAX_INDEX = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly."""
 
@@ -40,7 +40,7 @@ MAX_AMENDMENTS = 256
 
 _HEX32 = re.compile(r"[0-9a-f]{64}\Z")
 _HEX16 = re.compile(r"[0-9a-f]{32}\Z")
-_HEX = re.compile(r"(?:[0-9a-f]{2})*\Z")
+_HEX64 = re.compile(r"[0-9a-f]{128}\Z")
 _SALT = re.compile(r"(?:[0-9a-f]{2}){16,64}\Z")
 _ORG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z")
 _CHAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -133,7 +133,7 @@ class LogProof:
 
 @dataclass(frozen=True, slots=True)
 class StateEvidence:
-    """A value of the ledger's state and the proof that the checkpoint's state root commits to it."""
+    """A value of the ledger's state; ``proof`` (canonical JSON) leads to the checkpoint's state root."""
 
     key: str
     value: dict[str, Any] | None
@@ -203,7 +203,7 @@ def commitment(statement: Mapping[str, Any]) -> bytes:
 
 
 def disclosed_root(digests: Iterable[bytes]) -> bytes:
-    """Return the Merkle root that a release names: the RFC 6962 tree whose entries are the records' digests, in order."""
+    """Return the root that a release names: the RFC 6962 tree whose entries are the records' digests, in order."""
     return merkle.root_from_leaves([merkle.leaf_hash(digest) for digest in digests])
 
 
@@ -250,7 +250,7 @@ def _committed_value(committed: Committed) -> dict[str, Any]:
 
 
 def _state_value(state: StateEvidence) -> dict[str, Any]:
-    return {"key": state.key, "value": state.value, "proof": state.proof.hex()}
+    return {"key": state.key, "value": state.value, "proof": canonical.load(state.proof)}
 
 
 def _record(value: dict[str, Any]) -> RecordReceipt:
@@ -315,12 +315,13 @@ def _grant(value: Any) -> StateEvidence:
     fields = _object(value, ("key", "value", "proof"), "grant")
     if fields["value"] is not None and not isinstance(fields["value"], dict):
         raise FormatError("grant.value is an object or null")
-    proof = fields["proof"]
-    if not isinstance(proof, str) or len(proof) > 2 * MAX_STATE_PROOF_BYTES:
-        raise FormatError("grant.proof is too large")
-    return StateEvidence(
-        _text(fields["key"], _STATE_KEY, "grant.key"), fields["value"], _bytes(proof, _HEX, "grant.proof")
-    )
+    proof = _object(fields["proof"], ("v", "pairs", "path"), "grant.proof")
+    _version(proof["v"], "grant.proof")
+    for pair in _list(proof["pairs"], MAX_STATE_PAIRS):
+        _text(pair, _HEX64, "grant.proof.pairs")
+    for node in _list(proof["path"], MAX_PROOF):
+        _text(node, _HEX32, "grant.proof.path")
+    return StateEvidence(_text(fields["key"], _STATE_KEY, "grant.key"), fields["value"], canonical.dump(proof))
 
 
 def _committed(value: Any, what: str) -> Committed:

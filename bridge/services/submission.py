@@ -1,10 +1,10 @@
 """One door through which every process of a node submits transactions to the ledger.
 
-The ledger takes a sender's transactions in strict sequence, and several processes of a node submit at once (anchoring in
-the worker, releases in the web workers). A node-wide lease orders them; where the lease did not help (it ran out while the
-ledger was slow, another node of the same organisation submitted) the ledger's own "bad-sequence" answer does, and the
-transaction is signed again with the number it expects. A transaction whose answer was lost is looked up before it is
-signed again, so that a retry never commits one intention twice.
+The ledger takes a sender's transactions in strict sequence, and several processes of a node submit at once (anchoring
+in the worker, releases in the web workers). A node-wide lease orders them; where the lease did not help (it ran out
+while the ledger was slow, another node of the same organisation submitted) the ledger's own "bad-sequence" answer
+does, and the transaction is signed again with the number it expects. A transaction whose answer was lost is looked up
+before it is signed again, so that a retry never commits one intention twice.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 LEASE_NAME = "ledger-submission"
 LEASE_SECONDS = 30
-"""Seconds: longer than one submission to a healthy ledger takes, short enough that a killed process delays nobody long."""
+"""Seconds: longer than one submission to a healthy ledger takes; a killed process delays nobody for longer."""
 LEASE_WAIT_SECONDS = 15.0
 """Seconds a submitter waits for its turn before it says that the ledger is unavailable."""
 POLL_SECONDS = 0.02

@@ -1,0 +1,149 @@
+"""The steps that every receipt shares: from signed transactions to a ledger checkpoint that a quorum has cosigned.
+
+(1) each transaction is in its one encoding, of this chain, and signed by a key of its sender that was valid at the
+    block's time (so a key rotated or a member suspended since does not spoil it);
+(2) each transaction's entry names that very transaction and signature, and is in the ledger's log under the
+    checkpoint's root;
+(3) the checkpoint is of this chain's log and every signature under it verifies;
+(4) enough members have cosigned it.
+
+What a transaction of a type has to say is for the callers to check.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from anchor import canonical, merkle
+from anchor.checkpoint import Checkpoint, ledger_origin, parse
+from anchor.errors import CanonicalError, FormatError, TransactionRejected, VerificationError
+from anchor.receipt import Committed, State
+from anchor.report import Steps
+from anchor.transaction import Transaction
+from anchor.transaction import parse as parse_transaction
+from anchor.trust import Cosignature, Trust
+
+MAX_CLOCK_SKEW_SECONDS = 300
+"""Seconds a cosigner's clock may be behind the ledger's: more, and one of the two clocks cannot be believed."""
+_ENTRY_FIELDS = {"v", "tx", "sig", "height", "time", "index"}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedTransaction:
+    """A transaction whose signature holds, and where the ledger put it; ``time`` is the block's, Unix seconds."""
+
+    transaction: Transaction
+    height: int
+    time: int
+    index: int
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What the transaction says."""
+        return self.transaction.body
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedLedger:
+    """A ledger checkpoint whose signatures hold; ``quorum_missing`` is None when enough members have signed."""
+
+    checkpoint: Checkpoint
+    cosignatures: tuple[Cosignature, ...]
+    quorum_missing: str | None
+    quorum_time: int | None
+
+    @property
+    def state(self) -> State:
+        """The state of a receipt under this checkpoint."""
+        return "committed" if self.quorum_missing else "witnessed"
+
+
+def check_transaction(committed: Committed, trust: Trust) -> CheckedTransaction:
+    """Step (1), and that the ledger's entry names this transaction; raises an ``AnchorError``."""
+    try:
+        transaction = parse_transaction(committed.envelope)
+    except TransactionRejected as error:
+        raise FormatError(f"a transaction is not in its one encoding: {error}") from None
+    if transaction.chain != trust.chain:
+        raise VerificationError("a transaction is of another chain")
+    entry = _read_entry(committed.entry)
+    if entry["tx"] != transaction.tx_id or entry["sig"] != transaction.signature.hex():
+        raise VerificationError("the ledger's entry names another transaction or signature")
+    time: int = entry["time"]
+    if time > transaction.expires:
+        raise VerificationError("a transaction was in a block later than it allows")
+    key = trust.member(transaction.sender).signing_key(transaction.key, time)
+    key.public.verify(transaction.signed_bytes, transaction.signature)
+    return CheckedTransaction(transaction, entry["height"], time, committed.index)
+
+
+def check_inclusion(committed: Committed, checkpoint: Checkpoint) -> None:
+    """Step (2): the entry is leaf ``index`` of the ledger's log; raises ``VerificationError``."""
+    merkle.verify_inclusion(
+        index=committed.index,
+        size=checkpoint.size,
+        leaf_hash=merkle.leaf_hash(committed.entry),
+        proof=list(committed.proof),
+        root=checkpoint.root,
+    )
+
+
+def read_checkpoint(note: bytes, trust: Trust, latest: int) -> CheckedLedger:
+    """Step (3), and what step (4) needs to know. ``latest`` is the newest block time the receipt speaks of.
+
+    Raises ``FormatError`` or ``VerificationError``.
+    """
+    signed = parse(note)
+    checkpoint = signed.checkpoint
+    if checkpoint.origin != ledger_origin(trust.chain):
+        raise VerificationError("the ledger checkpoint is of another log")
+    if checkpoint.integer("time") < latest:
+        raise VerificationError("the ledger checkpoint is older than a block it should cover")
+    cosignatures = trust.verify_signatures(signed)
+    if not cosignatures:
+        raise VerificationError("nobody has signed the ledger checkpoint")
+    for cosignature in cosignatures:
+        if cosignature.time < checkpoint.integer("time") - MAX_CLOCK_SKEW_SECONDS:
+            raise VerificationError(f"{cosignature.org} claims to have signed before the checkpoint was made")
+    missing = trust.quorum_missing(cosignatures)
+    return CheckedLedger(checkpoint, cosignatures, missing, None if missing else _quorum_time(cosignatures, trust))
+
+
+def take_ledger_steps(
+    steps: Steps, trust: Trust, transactions: list[tuple[Committed, CheckedTransaction]], note: bytes, claimed: State
+) -> CheckedLedger:
+    """Take the steps "checkpoint", "inclusion" and, for a receipt that claims it, "quorum"."""
+    latest = max(checked.time for _, checked in transactions)
+    with steps.step("checkpoint") as details:
+        ledger = read_checkpoint(note, trust, latest)
+        details.append(f"{ledger.checkpoint.size} entries, signed by {', '.join(c.org for c in ledger.cosignatures)}")
+    with steps.step("inclusion") as details:
+        for committed, checked in transactions:
+            check_inclusion(committed, ledger.checkpoint)
+            details.append(f"{checked.transaction.type} is entry {committed.index}, block {checked.height}")
+    if claimed == "witnessed" or ledger.quorum_missing is None:
+        with steps.step("quorum") as details:
+            if ledger.quorum_missing is not None:
+                raise VerificationError(f"the ledger checkpoint lacks {ledger.quorum_missing}")
+            details.append(f"{trust.quorum} needed, {sum(c.counted for c in ledger.cosignatures)} there")
+    return ledger
+
+
+def _quorum_time(cosignatures: tuple[Cosignature, ...], trust: Trust) -> int:
+    """Return when the quorum was complete, mandatory signers included."""
+    counted = sorted(c.time for c in cosignatures if c.counted)
+    mandatory = [c.time for c in cosignatures if c.counted and c.org in trust.mandatory]
+    return max([counted[trust.quorum - 1], *mandatory])
+
+
+def _read_entry(content: bytes) -> dict[str, Any]:
+    try:
+        value = canonical.load(content)
+    except CanonicalError:
+        raise FormatError("the ledger's entry is not JSON") from None
+    if not isinstance(value, dict) or value.keys() != _ENTRY_FIELDS or type(value["v"]) is not int or value["v"] != 1:
+        raise FormatError("the ledger's entry has not the fields it should have")
+    if not all(type(value[name]) is int and value[name] >= 0 for name in ("height", "time", "index")):
+        raise FormatError("the ledger's entry has a number that is none")
+    return value
