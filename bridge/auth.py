@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 
 from flask import Flask, current_app, g, request
 
-from bridge.errors import BridgeError
+from bridge.errors import AuthenticationRequired, PermissionDenied
 from bridge.peer_signature import verify_request
 from bridge.tokens import ROLE_PERMISSIONS, TokenBook
 
@@ -35,14 +35,6 @@ PERMISSIONS = frozenset(
 MEMBER_PERMISSIONS = frozenset({"ledger.submit", "ledger.read", "exchange.peer"})
 
 _View = TypeVar("_View", bound=Callable[..., Any])
-
-
-class AuthenticationRequired(BridgeError):
-    """The caller did not prove who it is."""
-
-
-class PermissionDenied(BridgeError):
-    """The caller is known and may not do this."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +72,7 @@ def principal() -> Principal:
     """Return the caller of the current request. Raises ``AuthenticationRequired`` on a public route without one."""
     caller: Principal | None = g.get("principal")
     if caller is None:
-        raise AuthenticationRequired("this needs a caller that proved who it is")
+        raise AuthenticationRequired
     return caller
 
 
@@ -97,7 +89,7 @@ def guard(app: Flask, node: Any) -> None:
             return
         caller = _authenticate(node, book)
         if permission is None or permission not in caller.permissions:
-            raise PermissionDenied("the caller may not do this")
+            raise PermissionDenied
         g.principal = caller
 
 

@@ -38,7 +38,9 @@ COMMANDS: dict[str, LazyCommand] = {
     "receipt": LazyCommand("bridge.commands.evidence", "Write the receipt of a record."),
     "verify": LazyCommand("bridge.commands.evidence", "Check a receipt offline."),
     "fsck": LazyCommand("bridge.commands.evidence", "Recompute everything stored and name what differs."),
-    "lookup": LazyCommand("bridge.commands.exchange", "Find, request, receive and verify a patient's records elsewhere."),
+    "lookup": LazyCommand(
+        "bridge.commands.exchange", "Find, request, receive and verify a patient's records elsewhere."
+    ),
     "grant": LazyCommand("bridge.commands.exchange", "Record a patient's consent and grant access."),
     "revoke": LazyCommand("bridge.commands.exchange", "Revoke a grant."),
     "member": LazyCommand("bridge.commands.governance", "Admit, suspend and list members; rotate keys."),
@@ -109,7 +111,9 @@ def explain(error: Exception) -> str:
     if module in ("anchor", "bridge", "fhir_adapters") or type(error).__name__ == "PeerSignatureError":
         text = str(error) or type(error).__name__
         if type(error).__name__ == "ChainUnavailable":
-            text += "; check ledger.url and that the hosting node is running / 无法连接账本，请检查 ledger.url 以及托管节点"
+            text += (
+                "; check ledger.url and that the hosting node is running / 无法连接账本，请检查 ledger.url 以及托管节点"
+            )
         return text
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from werkzeug import exceptions as http
 
 from anchor import errors as anchor_errors
-from bridge.auth import AuthenticationRequired, PermissionDenied
-from bridge.errors import BridgeError
+from bridge import errors
 from bridge.peer_signature import PeerSignatureError
 from fhir_adapters.errors import AdapterError
 
@@ -33,16 +32,28 @@ class Outcome:
 
 #: (error type, HTTP status, issue code, fixed text or None for the error's own)
 OUTCOMES: tuple[tuple[type[BaseException], int, str, str | None], ...] = (
-    (AuthenticationRequired, 401, "login", None),
+    (errors.AuthenticationRequired, 401, "login", None),
     (PeerSignatureError, 401, "login", None),
-    (PermissionDenied, 403, "forbidden", None),
+    (errors.PermissionDenied, 403, "forbidden", None),
+    (errors.DisclosureRefused, 403, "suppressed", None),
+    (errors.SearchParameterError, 400, "not-supported", None),
+    (errors.InvalidRequest, 400, "invalid", None),
+    (errors.IngestError, 422, "invalid", None),
+    (errors.Gone, 410, "deleted", None),
+    (errors.NotFound, 404, "not-found", None),
+    (errors.Conflict, 409, "conflict", None),
+    (errors.KeyDestroyed, 410, "deleted", None),
+    (errors.DatabaseUnavailable, 503, "transient", None),
+    (errors.Overloaded, 503, "throttled", None),
+    (errors.PeerUnavailable, 504, "transient", None),
+    (errors.PeerRejected, 502, "processing", None),
     (AdapterError, 422, "invalid", None),
     (anchor_errors.TransactionRejected, 409, "conflict", None),
     (anchor_errors.ChainUnavailable, 503, "transient", "the ledger cannot be reached; try again / 暂时无法连接账本"),
     (anchor_errors.ChainCorrupt, 500, "exception", INTERNAL_TEXT),
     (anchor_errors.CanonicalError, 400, "structure", None),
     (anchor_errors.AnchorError, 400, "invalid", None),
-    (BridgeError, 500, "exception", INTERNAL_TEXT),
+    (errors.BridgeError, 500, "exception", INTERNAL_TEXT),
     (http.RequestEntityTooLarge, 413, "too-long", "the request body is larger than this node accepts"),
     (http.NotFound, 404, "not-found", "there is nothing at this address"),
     (http.MethodNotAllowed, 405, "not-supported", "this method is not offered at this address"),

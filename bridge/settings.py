@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from bridge.errors import BridgeError
+from bridge.errors import SettingsError
 
 CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "config"
 CONFIG_FILE = "config.toml"
@@ -24,10 +24,6 @@ ENVIRONMENT_PREFIX = "YIQIAO_"
 
 Role = Literal["hospital", "authority", "payer", "card-issuer", "device-gateway", "observer"]
 ROLES: tuple[Role, ...] = ("hospital", "authority", "payer", "card-issuer", "device-gateway", "observer")
-
-
-class SettingsError(BridgeError):
-    """The node's settings or the files they name are missing, unreadable or unsafe; the text names the setting and the way out."""
 
 
 class _Section(BaseModel):
@@ -114,8 +110,9 @@ class WitnessSettings(_Section):
 
 
 class WorkerSettings(_Section):
-    """Inbox processing."""
+    """Inbox processing. ``drain_seconds``: how long a stopping node lets running work finish."""
 
+    processes: int = Field(ge=1, le=64)
     batch: int = Field(ge=1, le=10_000)
     idle_seconds: float = Field(gt=0, le=60)
     drain_seconds: float = Field(gt=0, le=600)

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from anchor.gm import sm3
-from bridge.settings import SettingsError
+from bridge.errors import SettingsError
 
 TOKEN_BYTES = 32
 TOKEN_ID_BYTES = 6

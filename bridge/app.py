@@ -1,0 +1,101 @@
+"""The Flask application of one node: blueprints, the one guard, the one error handler."""
+
+from __future__ import annotations
+
+import uuid
+
+from flask import Flask, Response, g, request
+from werkzeug.exceptions import HTTPException
+
+from bridge.auth import guard
+from bridge.errors import BridgeError
+from bridge.log import get_logger
+from bridge.outcomes import FHIR_JSON, INTERNAL_TEXT, operation_outcome, outcome_for
+from bridge.routes.fhir import fhir_blueprint
+from bridge.routes.messages import messages_blueprint
+from bridge.routes.metadata import metadata_blueprint
+from bridge.routes.operations import operations_blueprint
+from bridge.wiring import Node
+
+#: this service answers with data, never with pages: nothing may frame, sniff, cache or run anything of it
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+HSTS = "max-age=31536000"
+RETRY_AFTER_SECONDS = "5"
+
+
+def create_app(node: Node) -> Flask:
+    """Return the application that serves ``node``."""
+    app = Flask("bridge", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = node.settings.http.max_body_bytes
+    app.config["MAX_FORM_MEMORY_SIZE"] = node.settings.http.max_body_bytes
+    app.json.ensure_ascii = False  # type: ignore[attr-defined]
+    guard(app, node)
+    for blueprint in _blueprints(node):
+        app.register_blueprint(blueprint)
+    app.register_error_handler(Exception, _answer_error)
+    _harden(app, https=node.settings.node.endpoint.startswith("https"))
+    return app
+
+
+def _blueprints(node: Node) -> list:  # type: ignore[type-arg]
+    """The surfaces of this node, in the order of the documentation."""
+    from bridge.routes.exchange import exchange_blueprint
+    from bridge.routes.ledger import ledger_blueprint
+
+    surfaces = [
+        operations_blueprint(node),
+        metadata_blueprint(node),
+        fhir_blueprint(node),
+        messages_blueprint(node),
+        exchange_blueprint(node),
+    ]
+    if node.settings.ledger.engine == "embedded":
+        surfaces.append(ledger_blueprint(node))
+    return surfaces
+
+
+def _answer_error(error: Exception) -> Response:
+    """Turn any error into its row of ``bridge.outcomes``; what is our fault goes to the log by type, without its values."""
+    outcome = outcome_for(error)
+    if outcome.status >= 500:
+        detail = {"cause": error.cause, "detail": error.message} if isinstance(error, BridgeError) else {}
+        get_logger("web").error(
+            "request failed", status=outcome.status, error=type(error).__name__, request=_request_id(),
+            route=str(request.url_rule or ""), **detail,
+        )  # fmt: skip
+    response = Response(operation_outcome(outcome), outcome.status, content_type=FHIR_JSON)
+    if outcome.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    if outcome.status == 503:
+        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    if outcome.status == 405 and isinstance(error, HTTPException):
+        response.headers["Allow"] = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))
+    return response
+
+
+def _harden(app: Flask, *, https: bool) -> None:
+    @app.after_request
+    def add_headers(response: Response) -> Response:
+        for name, value in SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
+        if https:
+            response.headers["Strict-Transport-Security"] = HSTS
+        response.headers["X-Request-Id"] = _request_id()
+        return response
+
+
+def _request_id() -> str:
+    """Our own id of the request: a caller's is not taken over, for it would be free text in our log."""
+    if "request_id" not in g:
+        g.request_id = uuid.uuid4().hex
+    request_id: str = g.request_id
+    return request_id
+
+
+__all__ = ["INTERNAL_TEXT", "create_app"]

@@ -1,0 +1,114 @@
+"""One process of a node: `python -m bridge.child web|mllp|worker-N HOME`, started by ``bridge.supervisor``.
+
+Each child builds its own node from its home: nothing is shared between processes but the database, the ledger and the files.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bridge.lifeline import end_with_supervisor
+from bridge.log import configure_logging, get_logger
+from bridge.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+HOME_VARIABLE = "YIQIAO_HOME"
+
+
+def web_application() -> Flask:
+    """Build the WSGI application in a web worker from the home named by ``YIQIAO_HOME`` (granian's target)."""
+    from bridge.app import create_app
+    from bridge.wiring import open_node
+
+    end_with_supervisor()
+    configure_logging("web")
+    return create_app(open_node(os.environ[HOME_VARIABLE]))
+
+
+def run_web(settings: Settings) -> None:
+    """Serve HTTP with granian until SIGTERM; its own process only watches the workers."""
+    from granian import Granian
+    from granian.constants import Interfaces
+    from granian.log import LogLevels
+
+    os.environ[HOME_VARIABLE] = str(settings.home)
+    http = settings.http
+    tls = http.tls_certificate and http.tls_key
+    Granian(
+        "bridge.child:web_application",
+        factory=True,
+        address=http.host,
+        port=http.port,
+        interface=Interfaces.WSGI,
+        workers=http.workers,
+        blocking_threads=http.threads,
+        respawn_failed_workers=True,
+        workers_kill_timeout=max(1, int(settings.worker.drain_seconds)),
+        log_level=LogLevels.warning,
+        ssl_cert=settings.path(http.tls_certificate) if tls else None,
+        ssl_key=settings.path(http.tls_key) if tls else None,
+    ).serve()
+
+
+def run_mllp(settings: Settings) -> None:
+    """Take HL7 v2 messages over MLLP until SIGTERM, then finish the frames that are in hand."""
+    from bridge.mllp import MllpServer
+    from bridge.wiring import open_node
+
+    node = open_node(settings.home)
+    try:
+        asyncio.run(MllpServer(settings.mllp, node.ingest.receive).run(settings.worker.drain_seconds))
+    finally:
+        node.close()
+
+
+def run_worker(settings: Settings, name: str) -> None:
+    """Process the inbox and run the scheduled jobs until SIGTERM, then finish the batch that is in hand."""
+    from bridge.jobs import Worker
+    from bridge.wiring import open_node
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    node = open_node(settings.home)
+    try:
+        Worker(node, f"{name}-{os.getpid()}", stop).run()
+    finally:
+        node.close()
+
+
+def main(arguments: list[str]) -> int:
+    """Run the child named by the first argument for the home named by the second."""
+    name, home = arguments
+    end_with_supervisor()
+    configure_logging(name)
+    settings = load_settings(Path(home))
+    try:
+        if name == "web":
+            run_web(settings)
+        elif name == "mllp":
+            run_mllp(settings)
+        else:
+            run_worker(settings, name)
+    except Exception as error:  # noqa: BLE001 - the process boundary; a traceback's values could hold patient data
+        get_logger("child").error("child failed", error=type(error).__name__, detail=_detail(error))
+        return 1
+    return 0
+
+
+def _detail(error: Exception) -> str:
+    """The error's text when it is one of ours, which hold nothing confidential."""
+    ours = type(error).__module__.partition(".")[0] in ("anchor", "bridge", "fhir_adapters")
+    return f"{error} {getattr(error, 'cause', '')}".strip() if ours else ""
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,90 @@
+"""The node's condition as numbers: read from the database when asked for, so that every process tells the same.
+
+Counts by state and ages only; no label ever holds an identifier of a patient, a resource or a message.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+
+from anchor.chain.client import Health
+from bridge.errors import BridgeError
+from bridge.storage.database import read_transaction
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+HEALTH_CACHE_SECONDS = 5.0  # a health check may ask another institution; probes come every second
+
+State = Literal["ok", "degraded", "unavailable"]
+
+
+class LedgerHealth:
+    """The ledger's health, asked for at most every ``HEALTH_CACHE_SECONDS``."""
+
+    def __init__(self, chain: Any) -> None:
+        self._chain = chain
+        self._lock = threading.Lock()
+        self._read = 0.0
+        self._health: Health | None = None
+
+    def get(self) -> Health:
+        """Return the health, at most a few seconds old."""
+        with self._lock:
+            if self._health is None or time.monotonic() - self._read > HEALTH_CACHE_SECONDS:
+                self._health = self._chain.health()
+                self._read = time.monotonic()
+            return self._health
+
+
+def readiness(node: Any) -> State:
+    """Return whether the node can take work: "degraded" when the ledger is away or the anchoring lags behind its bound."""
+    try:
+        with read_transaction(node.engine) as connection:
+            oldest = node.outbox.oldest(connection)
+    except BridgeError:
+        return "unavailable"
+    late = oldest is not None and _age_seconds(node, oldest) > node.settings.anchoring.max_age_seconds
+    return "degraded" if late or not node.ledger_health.get().ok else "ok"
+
+
+def render_metrics(node: Any) -> bytes:
+    """Return all metrics in the Prometheus text format."""
+    registry = CollectorRegistry()
+    registry.register(_NodeCollector(node))  # type: ignore[arg-type]
+    return generate_latest(registry)
+
+
+class _NodeCollector:
+    """Reads one node's gauges at the moment of the scrape."""
+
+    def __init__(self, node: Any) -> None:
+        self._node = node
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every metric family."""
+        node = self._node
+        messages = GaugeMetricFamily("yiqiao_inbox_messages", "Messages in the inbox by state.", labels=["state"])
+        for state, count in sorted(node.inbox.counts().items()):
+            messages.add_metric([state], count)
+        yield messages
+        with read_transaction(node.engine) as connection:
+            pending, oldest = node.outbox.count(connection), node.outbox.oldest(connection)
+        yield GaugeMetricFamily("yiqiao_outbox_pending", "Record versions not yet in the log.", value=pending)
+        age = 0.0 if oldest is None else _age_seconds(node, oldest)
+        yield GaugeMetricFamily(
+            "yiqiao_outbox_oldest_seconds", "Age of the oldest version not yet in the log.", value=age
+        )
+        health = node.ledger_health.get()
+        yield GaugeMetricFamily("yiqiao_ledger_up", "1 when the ledger takes transactions.", value=int(health.ok))
+        yield GaugeMetricFamily("yiqiao_ledger_height", "Newest block of the ledger seen.", value=health.height)
+        yield GaugeMetricFamily("yiqiao_ledger_log_size", "Transactions in the ledger's log.", value=health.log_size)
+
+
+def _age_seconds(node: Any, milliseconds: int) -> float:
+    """Age of a moment in Unix milliseconds by the node's clock."""
+    return max(0.0, float(node.clock()) - milliseconds / 1000)

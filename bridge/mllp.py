@@ -1,0 +1,225 @@
+"""The MLLP listener: frames in, acknowledgements out, nothing else (HL7 v2 Transport Specification, MLLP release 1).
+
+What a message means is ``IngestService.receive``'s business; it returns only after the message is durably in the inbox, so an
+acknowledgement never runs ahead of the disk. Here are the bounds: size of a frame, time for a frame, idle time, number of
+connections. Whoever exceeds one gets a refusal where the message's header can still be read, and a closed connection with a
+line in the log, which never holds content.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import signal
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from typing import Protocol
+
+from anchor.errors import AnchorError
+from bridge.errors import BridgeError
+from bridge.log import get_logger
+from bridge.settings import MllpSettings
+from fhir_adapters.errors import AdapterError
+from fhir_adapters.hl7v2.acknowledgement import acknowledge
+from fhir_adapters.hl7v2.framing import Frame, FrameDecoder, FramingFault, frame
+from fhir_adapters.hl7v2.header import read_header
+
+READ_BYTES = 64 * 1024
+RECEIVER_THREADS = 64  # receivers that wait for one group commit together; more only adds to its size
+WRITE_SECONDS = 30.0  # a sender that does not take its acknowledgement for this long is dropped
+BACKLOG = 256
+CONTROL_ID_BYTES = 10  # 20 hex characters, the most that MSH-10 holds before version 2.7
+
+#: after these faults the stream may still be in step with its frames; after the others the connection is closed
+RECOVERABLE_FAULTS = frozenset({"missing-end-block", "bad-end-block"})
+
+
+class Reply(Protocol):
+    """What came of a received message; ``ack`` is the acknowledgement's content, without framing."""
+
+    @property
+    def ack(self) -> bytes: ...  # noqa: D102
+
+
+class Receiver(Protocol):
+    """Takes one message of a source into the inbox and answers it; returns after the commit."""
+
+    def __call__(self, source: str, raw: bytes) -> Reply: ...
+
+
+#: builds the refusal of what is not a frame; None when there is nothing to answer
+Refuser = Callable[[FramingFault], bytes | None]
+
+
+def refusal(fault: FramingFault) -> bytes | None:
+    """Return the AR for a block that cannot be taken, addressed with its header where that can be read; None for garbage."""
+    if not fault.content:
+        return None
+    try:
+        header = read_header(fault.content)
+    except AdapterError:
+        header = None  # an answer in the standard delimiters, without a control id to refer to
+    return acknowledge(
+        header, "AR", fault.text, time=datetime.now(UTC).astimezone(), control_id=secrets.token_hex(CONTROL_ID_BYTES)
+    )
+
+
+class MllpServer:
+    """Listens on one address. ``run`` serves until SIGTERM; ``start`` and ``stop`` are for embedding in a running loop."""
+
+    def __init__(self, settings: MllpSettings, receive: Receiver, refuse: Refuser = refusal) -> None:
+        self._settings = settings
+        self._receive = receive
+        self._refuse = refuse
+        self._pool = ThreadPoolExecutor(min(RECEIVER_THREADS, settings.max_connections), thread_name_prefix="mllp")
+        self._connections: set[_Connection] = set()
+        self._server: asyncio.Server | None = None
+        self._log = get_logger("mllp")
+        self.stopping = False
+
+    async def start(self) -> int:
+        """Listen; return the port (of interest when the settings say 0)."""
+        self._server = await asyncio.start_server(
+            self._connected, self._settings.host, self._settings.port, limit=READ_BYTES, backlog=BACKLOG
+        )
+        port: int = self._server.sockets[0].getsockname()[1]
+        self._log.info("listening", host=self._settings.host, port=port)
+        return port
+
+    async def stop(self, drain_seconds: float) -> None:
+        """Stop accepting, let the frames in hand finish within ``drain_seconds``, close."""
+        self.stopping = True
+        if self._server is not None:
+            self._server.close()
+        tasks = [connection.finish() for connection in list(self._connections)]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=drain_seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        if self._server is not None:
+            await self._server.wait_closed()
+        self._pool.shutdown(wait=True)
+
+    async def run(self, drain_seconds: float) -> None:
+        """Serve until SIGTERM or SIGINT."""
+        stop = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+        await self.start()
+        await stop.wait()
+        await self.stop(drain_seconds)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.stopping or len(self._connections) >= self._settings.max_connections:
+            self._log.warning("connection refused", reason="stopping" if self.stopping else "mllp.max_connections")
+            writer.close()
+            return
+        connection = _Connection(self, reader, writer)
+        self._connections.add(connection)
+        try:
+            await connection.serve()
+        finally:
+            self._connections.discard(connection)
+
+    @property
+    def settings(self) -> MllpSettings:
+        """The bounds in force."""
+        return self._settings
+
+    async def answer(self, found: Frame | FramingFault) -> bytes | None:
+        """Take a frame in, or refuse a fault; return the acknowledgement's content, or None when there is no answer."""
+        loop = asyncio.get_running_loop()
+        if isinstance(found, FramingFault):
+            self._log.warning("frame refused", code=found.code, reason=found.text)
+            return self._refuse(found)
+        try:
+            reply = await loop.run_in_executor(self._pool, self._receive, self._settings.source, found.content)
+        except (BridgeError, AnchorError, AdapterError) as error:
+            # Not taken in: no acknowledgement, and the sender repeats it on a new connection.
+            self._log.error("message not taken in", error=type(error).__name__, cause=getattr(error, "cause", ""))
+            return None
+        return reply.ack
+
+
+class _Connection:
+    """One sender's connection: read, answer in order, close."""
+
+    def __init__(self, server: MllpServer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._server, self._reader, self._writer = server, reader, writer
+        self._decoder = FrameDecoder(server.settings.max_frame_bytes)
+        self._frame_deadline: float | None = None
+        self._waiting = False
+        self._task: asyncio.Task[None] | None = None
+        self._log = get_logger("mllp")
+
+    def finish(self) -> asyncio.Task[None]:
+        """Ask the connection to end: at once when it is between frames, otherwise after the one in hand."""
+        assert self._task is not None
+        if self._waiting and not self._decoder.pending:
+            self._task.cancel()
+        return self._task
+
+    async def serve(self) -> None:
+        """Serve until the sender closes, a bound is exceeded or the server stops."""
+        self._task = asyncio.current_task()
+        try:
+            while not (self._server.stopping and not self._decoder.pending) and await self._step():
+                pass
+        except asyncio.CancelledError:
+            if not self._server.stopping:
+                raise
+        except (ConnectionError, TimeoutError) as error:
+            self._log.info("connection lost", reason=type(error).__name__)
+        finally:
+            self._writer.close()
+
+    async def _step(self) -> bool:
+        """Read once and answer what became complete; False when the connection is to be closed."""
+        try:
+            data = await self._read()
+        except TimeoutError:
+            reason = "mllp.frame_seconds" if self._decoder.pending else "mllp.idle_seconds"
+            self._log.warning("connection closed", reason=reason)
+            await self._answer(self._decoder.close())
+            return False
+        found = self._decoder.feed(data) if data else self._decoder.close()
+        in_step = await self._answer(found)
+        self._note_frame_start()
+        return bool(data) and in_step
+
+    async def _read(self) -> bytes:
+        """Read what is there, within the idle time, or within what is left of the frame's time once a frame began."""
+        now = asyncio.get_running_loop().time()
+        left = self._server.settings.idle_seconds if self._frame_deadline is None else self._frame_deadline - now
+        self._waiting = True
+        try:
+            async with asyncio.timeout(max(left, 0)):
+                return await self._reader.read(READ_BYTES)
+        finally:
+            self._waiting = False
+
+    def _note_frame_start(self) -> None:
+        if not self._decoder.pending:
+            self._frame_deadline = None
+        elif self._frame_deadline is None:
+            self._frame_deadline = asyncio.get_running_loop().time() + self._server.settings.frame_seconds
+
+    async def _answer(self, found: Sequence[Frame | FramingFault]) -> bool:
+        """Take in and answer one after the other, for the order of one sender's messages is theirs in the inbox.
+
+        False when the connection can no longer be trusted to be in step.
+        """
+        for each in found:
+            self._frame_deadline = None  # what follows is a new frame, with its own time
+            ack = await self._server.answer(each)
+            if ack is not None:
+                self._writer.write(frame(ack))
+                async with asyncio.timeout(WRITE_SECONDS):
+                    await self._writer.drain()
+            if isinstance(each, FramingFault) and each.code not in RECOVERABLE_FAULTS:
+                return False
+            if ack is None and isinstance(each, Frame):
+                return False
+        return True

@@ -1,0 +1,180 @@
+"""Every combination of settings that a node refuses to run with, one rule a row.
+
+A rule takes the settings and returns what is wrong, naming the setting and the way out, or None. ``check_settings`` runs all of
+them and reports all that fail. Rules under ``PRODUCTION_RULES`` apply only with ``node.environment = "production"``.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from anchor.errors import AnchorError
+from bridge.errors import SettingsError
+from bridge.settings import Settings, is_loopback
+from bridge.tokens import read_tokens
+from fhir_adapters.identifiers.uscc import uscc_problem
+
+#: key file -> length in bytes: SM2 private keys 32, SM4 key 16, HMAC keys 32
+KEY_FILES = {"sign.key": 32, "encrypt.key": 32, "kek.key": 16, "index.key": 32, "resource-id.key": 32}
+
+Rule = Callable[[Settings], str | None]
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise ``SettingsError`` naming every rule that the settings break."""
+    rules = (*RULES, *(PRODUCTION_RULES if settings.production else ()))
+    problems = [problem for rule in rules if (problem := rule(settings)) is not None]
+    if problems:
+        raise SettingsError("; ".join(problems) + " / 配置不安全或不完整，拒绝启动")
+
+
+def _org(settings: Settings) -> str | None:
+    problem = uscc_problem(settings.node.org)
+    return f"node.org is not a unified social credit code: {problem}" if problem else None
+
+
+def _roles(settings: Settings) -> str | None:
+    return None if settings.node.roles else "node.roles is empty; name at least one role"
+
+
+def _endpoint(settings: Settings) -> str | None:
+    return None if _is_web_url(settings.node.endpoint) else "node.endpoint must be an http(s) URL without query"
+
+
+def _ports(settings: Settings) -> str | None:
+    same = settings.mllp.enabled and settings.mllp.port == settings.http.port
+    return "mllp.port and http.port are the same; give each its own" if same else None
+
+
+def _tls_pair(settings: Settings) -> str | None:
+    certificate, key = settings.http.tls_certificate, settings.http.tls_key
+    if bool(certificate) != bool(key):
+        return "http.tls_certificate and http.tls_key belong together; set both or neither"
+    for name, value in (("tls_certificate", certificate), ("tls_key", key)):
+        if value and not settings.path(value).is_file():
+            return f"http.{name} names a file that does not exist"
+    if key and _open_to_others(settings.path(key)):
+        return f"http.tls_key can be read by other users; run: chmod 600 {settings.path(key)}"
+    return None
+
+
+def _ledger(settings: Settings) -> str | None:
+    ledger = settings.ledger
+    if not ledger.chain:
+        return "ledger.chain is empty; it names the ledger that this node's transactions are for"
+    if not settings.path(ledger.genesis).is_file() or not ledger.genesis:
+        return f"ledger.genesis: {settings.path(ledger.genesis)} does not exist; get the file from the authority"
+    if ledger.engine == "remote" and not _is_web_url(ledger.url):
+        return "ledger.url is needed with ledger.engine = remote: the base URL of the member that hosts the ledger"
+    if ledger.engine == "embedded" and ledger.url:
+        return "ledger.url is set although ledger.engine is embedded; set ledger.engine = remote or remove the URL"
+    return None
+
+
+def _keys(settings: Settings) -> str | None:
+    directory = settings.path(settings.keys.directory)
+    for name, length in KEY_FILES.items():
+        file = directory / name
+        if not file.is_file():
+            return f"keys.directory: {file} is missing; restore it from the backup (a new key cannot open old records)"
+        if _open_to_others(file):
+            return f"keys.directory: {file} can be read by other users; run: chmod 600 {file}"
+        if file.stat().st_size != length:
+            return f"keys.directory: {file} does not hold a key of {length} bytes"
+    return None
+
+
+def _tokens(settings: Settings) -> str | None:
+    if not settings.security.tokens:
+        return "security.tokens is empty; name the file of client tokens"
+    try:
+        read_tokens(settings.path(settings.security.tokens))
+    except (SettingsError, AnchorError) as error:
+        return f"security.tokens: {error}"
+    return None
+
+
+def _sources(settings: Settings) -> str | None:
+    names = [source.name for source in settings.sources]
+    for source in settings.sources:
+        if names.count(source.name) > 1:
+            return f"sources: the name {source.name} is used twice"
+        if source.kind == "view" and (not source.url or not source.views):
+            return f"sources.{source.name}: a source of kind view needs url and views"
+        if source.kind == "hl7v2" and (source.url or source.views):
+            return f"sources.{source.name}: url and views are for sources of kind view"
+        if source.profile != "default" and not settings.profile_path(source.profile).is_file():
+            return f"sources.{source.name}: there is no profile {source.profile}"
+    if settings.mllp.enabled and settings.source(settings.mllp.source).kind != "hl7v2":
+        return "mllp.source names a source that is not of kind hl7v2"
+    return None
+
+
+def _anchoring(settings: Settings) -> str | None:
+    if settings.anchoring.max_age_seconds < settings.anchoring.period_seconds:
+        return "anchoring.max_age_seconds is shorter than anchoring.period_seconds, so the alarm would always sound"
+    return None
+
+
+def _exchange(settings: Settings) -> str | None:
+    exchange = settings.exchange
+    if bool(exchange.authority) != bool(exchange.authority_url):
+        return "exchange.authority and exchange.authority_url belong together; set both or neither"
+    if exchange.authority_url and not _is_web_url(exchange.authority_url):
+        return "exchange.authority_url must be an http(s) URL without query"
+    return None
+
+
+def _https_urls(settings: Settings) -> str | None:
+    urls = {
+        "node.endpoint": settings.node.endpoint,
+        "ledger.url": settings.ledger.url,
+        "exchange.authority_url": settings.exchange.authority_url,
+    }
+    for name, url in urls.items():
+        if url and urlsplit(url).scheme != "https" and not is_loopback(urlsplit(url).hostname or ""):
+            return f"{name} is not https; in production members speak TLS beyond this machine"
+    return None
+
+
+def _http_listener(settings: Settings) -> str | None:
+    http = settings.http
+    if is_loopback(http.host) or http.behind_proxy or http.tls_certificate:
+        return None
+    return "http.host listens beyond this machine without TLS; set http.tls_certificate and http.tls_key, or http.behind_proxy"
+
+
+def _mllp_listener(settings: Settings) -> str | None:
+    mllp = settings.mllp
+    if not mllp.enabled or is_loopback(mllp.host) or mllp.plain_network:
+        return None
+    return "mllp.host listens beyond this machine and MLLP has no TLS; set mllp.plain_network = true for an isolated network"
+
+
+def _database(settings: Settings) -> str | None:
+    if settings.database.url.partition(":///")[2] in ("", ":memory:") and settings.database.url.startswith("sqlite"):
+        return "database.url is an in-memory database: everything would be lost at the next stop"
+    return None
+
+
+RULES: tuple[Rule, ...] = (
+    _org, _roles, _endpoint, _ports, _tls_pair, _ledger, _keys, _tokens, _sources, _anchoring, _exchange, _database,
+)  # fmt: skip
+PRODUCTION_RULES: tuple[Rule, ...] = (_https_urls, _http_listener, _mllp_listener)
+
+
+def _is_web_url(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and not parts.query and not parts.fragment
+    except ValueError:
+        return False
+
+
+def _open_to_others(file: Path) -> bool:
+    """Whether group or others may read or write ``file``; Windows has no such bits."""
+    return os.name == "posix" and bool(stat.S_IMODE(file.stat().st_mode) & 0o077)
