@@ -1,8 +1,8 @@
 """The node's database: SQLite or PostgreSQL, opened and migrated the same way.
 
-Every transaction here is short and owned by one caller: ``write_transaction`` for work that writes, ``read_transaction``
-for work that only reads, ``transact`` for work that two processes may do to the same rows at once. Lower-level database
-errors leave as ``DatabaseUnavailable`` or ``StorageError`` and never carry statement parameters.
+Every transaction here is short and owned by one caller: ``write_transaction`` for work that writes,
+``read_transaction`` for work that only reads, ``transact`` for work that two processes may do to the same rows at once.
+Lower-level database errors leave as ``DatabaseUnavailable`` or ``StorageError`` and never carry statement parameters.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ def open_database(url: str) -> Engine:
         raise SettingsError("database.url is not a database URL") from error
     if parsed.drivername in {"sqlite", "sqlite+pysqlite"}:
         if not parsed.database or parsed.database == ":memory:":
-            raise SettingsError("database.url must name a SQLite file: a database in memory would not survive a restart")
+            raise SettingsError("database.url must name a SQLite file: one in memory does not survive a restart")
         engine = create_engine(
             parsed,
             connect_args={"timeout": SQLITE_BUSY_MILLISECONDS / 1000, "check_same_thread": False},
@@ -179,7 +179,7 @@ def migration_config(engine: Engine) -> Config:
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the schema to this version of the software; safe to call on every start, and by several processes at once."""
+    """Bring the schema to this version of the software; safe on every start and for several processes."""
     load_tables()
     with _translated():
         command.upgrade(migration_config(engine), "head")

@@ -87,9 +87,7 @@ class DataKey:
 class KeyRing:
     """Data keys and blind index of one node; safe to share between threads."""
 
-    def __init__(
-        self, engine: Engine, kek: bytes, index_key: bytes, clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, engine: Engine, kek: bytes, index_key: bytes, clock: Callable[[], float] = time.time) -> None:
         if len(kek) != KEY_BYTES:
             raise SettingsError("the key-encryption key must be 16 bytes")
         if len(index_key) != INDEX_KEY_BYTES:

@@ -54,9 +54,7 @@ class JobLeases:
                 return True
             if row.holder != holder and row.until > now:
                 return False
-            connection.execute(
-                update(_LEASE).where(_LEASE.c.name == name).values(holder=holder, until=until)
-            )
+            connection.execute(update(_LEASE).where(_LEASE.c.name == name).values(holder=holder, until=until))
             return True
 
         return transact(self._engine, work)

@@ -1,7 +1,8 @@
 """Records that are stored and not yet in the institution's log.
 
 A row is written in the transaction that stores the record version and removed in the one that appends its log entry, so
-that every version is logged exactly once. Rows leave in the order of their ids; one record's versions are always in order.
+that every version is logged exactly once. Rows leave in the order of their ids, so that
+one record's versions are in order.
 """
 
 from __future__ import annotations

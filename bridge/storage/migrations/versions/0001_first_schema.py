@@ -1,7 +1,7 @@
 """The first schema: every table of the node, as the table classes define it.
 
-Nothing has been released yet, so the classes are the one description of the schema and this migration follows them. Once
-a version is released this file is replaced by the explicit statements of that version and never changes again.
+Nothing has been released yet, so the classes are the one description of the schema and this migration follows them.
+Once a version is released this file is replaced by the explicit statements of that version and never changes again.
 """
 
 from alembic import op

@@ -1,0 +1,134 @@
+"""Resource versions as values: what goes into the record store, what comes out, and the bytes in between."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
+
+from anchor import canonical
+from bridge.errors import InvalidRequest
+from bridge.storage.search_query import Position
+
+_TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}", re.ASCII)
+_ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Where a version comes from: source name, SM3 of the source bytes, adapter name and version ("hl7v2/1.0")."""
+
+    source: str
+    source_digest: bytes
+    adapter: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordWrite:
+    """A resource to be stored, for whose data key: ``subject`` is "Patient/<id>" or "node"."""
+
+    resource: dict[str, Any] | bytes = field(repr=False)
+    lineage: Lineage
+    subject: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """One version as stored: ``content`` is its canonical JSON, ``digest`` the SM3 of exactly these bytes."""
+
+    type: str
+    id: str
+    version: int
+    updated: str
+    content: bytes = field(repr=False)  # a repr may end in a log
+    digest: bytes
+    subject: str
+    deleted: bool
+    lineage: Lineage
+
+    @property
+    def ref(self) -> str:
+        """Versioned reference, "Type/id/_history/version"."""
+        return f"{self.type}/{self.id}/_history/{self.version}"
+
+    def resource(self) -> dict[str, Any]:
+        """Return the content parsed; numbers keep their lexemes."""
+        parsed: dict[str, Any] = canonical.load(self.content)
+        return parsed
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """What a write led to: the current version number, and the new version, or None when nothing had changed."""
+
+    type: str
+    id: str
+    version: int
+    changed: bool
+    stored: StoredVersion | None
+
+    @property
+    def ref(self) -> str:
+        """Versioned reference, "Type/id/_history/version"."""
+        return f"{self.type}/{self.id}/_history/{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPage:
+    """A page of a search or history; ``total`` is None when it was not counted, ``after`` continues it."""
+
+    entries: tuple[StoredVersion, ...]
+    total: int | None = None
+    after: Position | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedWrite:
+    """A checked ``RecordWrite``: parsed and never changed; ``neutral`` is its bytes without version and time."""
+
+    type: str
+    id: str
+    resource: dict[str, Any] = field(repr=False)
+    neutral: bytes = field(repr=False)
+    lineage: Lineage
+    subject: str
+
+
+def prepared(write: RecordWrite) -> PreparedWrite:
+    """Check a resource to be stored. Raises ``InvalidRequest``, or ``anchor.errors.CanonicalError``."""
+    resource = canonical.load(write.resource) if isinstance(write.resource, bytes) else write.resource
+    if not isinstance(resource, dict):
+        raise InvalidRequest("a resource is a JSON object")
+    kind, id = resource.get("resourceType"), resource.get("id")
+    if not isinstance(kind, str) or not _TYPE.fullmatch(kind):
+        raise InvalidRequest("resourceType is missing or is no FHIR type name")
+    if not isinstance(id, str) or not _ID.fullmatch(id):
+        raise InvalidRequest("id is missing or is no FHIR id (1 to 64 letters, digits, - and .)")
+    given = resource.get("meta", {})
+    if not isinstance(given, Mapping):
+        raise InvalidRequest("meta is not a JSON object")
+    meta = {name: value for name, value in given.items() if name not in {"versionId", "lastUpdated"}}
+    meta.setdefault("source", f"urn:yiqiao:source:{quote(write.lineage.source, safe='')}")
+    neutral = {**resource, "meta": meta}
+    return PreparedWrite(kind, id, neutral, canonical.dump(neutral), write.lineage, write.subject)
+
+
+def version_content(write: PreparedWrite, version: int, updated: int) -> bytes:
+    """Return the canonical bytes of a version; ``updated`` is Unix milliseconds."""
+    meta = {**write.resource["meta"], "versionId": str(version), "lastUpdated": instant(updated)}
+    return canonical.dump({**write.resource, "meta": meta})
+
+
+def instant(milliseconds: int) -> str:
+    """Return Unix milliseconds as a FHIR instant in UTC, always with three decimals."""
+    moment = _EPOCH + timedelta(milliseconds=milliseconds)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{milliseconds % 1000:03d}Z"
+
+
+def associated_data(type: str, id: str, version: int) -> bytes:
+    """Return what binds a sealed version to its place."""
+    return f"{type}|{id}|{version}".encode()
