@@ -18,7 +18,7 @@ from sqlmodel import Field, SQLModel
 
 
 class PeerNonce(SQLModel, table=True):
-    """A signed request already received; ``nonce`` is "<org>:<nonce>", ``expires`` when it is too old to be replayed."""
+    """A signed request already received; ``nonce`` is "<org>:<nonce>", ``expires`` when it can be forgotten."""
 
     __tablename__ = "peer_nonce"
     nonce: str = Field(primary_key=True, max_length=96)
@@ -35,7 +35,7 @@ class PseudonymUse(SQLModel, table=True):
 
 
 class Localisation(SQLModel, table=True):
-    """The authority's index: a member holds records of these categories for a pseudonym. No counts, no dates of care."""
+    """The authority's index: a member holds records of these categories for a pseudonym. No counts, no dates."""
 
     __tablename__ = "localisation"
     pid: str = Field(primary_key=True, max_length=80)
@@ -74,7 +74,7 @@ class LocalisedPatient(SQLModel, table=True):
 class ConsentGrant(SQLModel, table=True):
     """A grant given at this node. ``detail_sealed`` opens the ledger's commitment: salt, patient and limits.
 
-    ``state``: pending (the ledger has not answered), active, revoked, refused. ``categories`` is JSON text, null for all.
+    ``state``: pending (the ledger has not answered), active, revoked, refused. ``categories``: null means all.
     """
 
     __tablename__ = "consent_grant"

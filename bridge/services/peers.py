@@ -1,0 +1,168 @@
+"""Talking with other members: their requests are authenticated here, and ours leave from here.
+
+Members, keys and endpoints are the ledger's. Requests to a member go only to the endpoint it has on the ledger (or, for
+the authority, in the settings): http or https, https alone in production, no redirects, no proxies of the environment,
+only addresses that ``bridge.services.dial_guard`` allows, and answers of bounded size.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import requests
+
+from anchor.errors import ChainError
+from bridge.errors import PeerRejected, PeerUnavailable
+from bridge.peer_signature import NonceStore, PeerAuth, verify_request
+from bridge.services.dial_guard import GuardedAdapter
+
+if TYPE_CHECKING:
+    from anchor import gm
+    from anchor.chain.client import ChainClient
+
+MEMBER_CACHE_SECONDS = 2.0  # how long a suspension may take to reach request authentication; decisions read afresh
+MAX_ANSWER_BYTES = 96 * 1024 * 1024  # a release of 64 MiB in base64
+CONNECT_SECONDS = 5.0
+CHUNK_BYTES = 64 * 1024
+_CODES = {401: "not-authenticated", 403: "not-permitted", 404: "not-offered", 409: "conflict", 429: "quota-exceeded"}
+
+
+class MemberDirectory:
+    """The ledger's member records, remembered for ``MEMBER_CACHE_SECONDS`` per process."""
+
+    def __init__(self, chain: ChainClient) -> None:
+        self._chain = chain
+        self._lock = threading.Lock()
+        self._seen: dict[str, tuple[float, dict[str, Any] | None]] = {}
+
+    def member(self, org: str, *, fresh: bool = False) -> dict[str, Any] | None:
+        """Return the ledger's record of a member or None; ``fresh`` asks the ledger in any case."""
+        now = time.monotonic()
+        with self._lock:
+            found = self._seen.get(org)
+        if found is not None and not fresh and now - found[0] < MEMBER_CACHE_SECONDS:
+            return found[1]
+        record = self._chain.state(f"member/{org}")
+        with self._lock:
+            if record is not None or org in self._seen:  # unknown names must not fill the memory
+                self._seen[org] = (now, record)
+        return record
+
+
+@dataclass(frozen=True, slots=True)
+class PeerRules:
+    """What endpoints are acceptable; ``allow_local`` permits loopback and private addresses."""
+
+    https_only: bool
+    allow_local: bool
+    timeout_seconds: float = 30.0
+
+
+class Peers:
+    """One node's side of the conversation between members."""
+
+    def __init__(
+        self,
+        *,
+        directory: MemberDirectory,
+        org: str,
+        key: gm.PrivateKey,
+        nonces: NonceStore,
+        rules: PeerRules,
+        addresses: Mapping[str, str] | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """``addresses``: org -> base URL that goes before the ledger's endpoint."""
+        self.directory = directory
+        self._org, self._key, self._nonces, self._rules, self._clock = org, key, nonces, rules, clock
+        self._addresses = dict(addresses or {})
+        self._session = requests.Session()
+        self._session.trust_env = False  # no proxy or netrc of the environment on the way to a member
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, GuardedAdapter(allow_local=rules.allow_local))
+
+    def verify(
+        self, *, method: str, url: str, headers: Mapping[str, str] | Iterable[tuple[str, str]], body: bytes
+    ) -> str:
+        """Return the org that signed a request to this node; raises ``PeerSignatureError``."""
+        return verify_request(
+            method,
+            url,
+            headers,
+            body,
+            member_lookup=self.directory.member,
+            audience=self._org,
+            nonces=self._nonces,
+            now=self._clock(),
+        )
+
+    def endpoint(self, org: str) -> str:
+        """Return a member's base URL without a slash at the end; ``PeerUnavailable`` when it may not be used."""
+        address = self._addresses.get(org)
+        if not address:
+            try:
+                member = self.directory.member(org)
+            except ChainError as error:
+                raise PeerUnavailable("the ledger, which knows the members' addresses, does not answer") from error
+            address = (member or {}).get("endpoint")
+        parts = urlsplit(address or "")
+        allowed = {"https"} if self._rules.https_only else {"https", "http"}
+        if not address or parts.scheme not in allowed or not parts.hostname or parts.username is not None:
+            raise PeerUnavailable("the member has no address that this node may use")
+        return address.rstrip("/")
+
+    def post(self, org: str, path: str, body: bytes, *, timeout_seconds: float | None = None) -> bytes:
+        """Send JSON bytes to ``path`` of a member, signed, and return the answer's bytes.
+
+        Raises ``PeerUnavailable`` without an answer in time or for a failure on its side, ``PeerRejected`` with a
+        stable code when the member refused.
+        """
+        url = self.endpoint(org) + path
+        timeout = (CONNECT_SECONDS, timeout_seconds or self._rules.timeout_seconds)
+        try:
+            with self._session.post(
+                url,
+                data=body,
+                headers={"Content-Type": "application/json", "Accept": "application/json"},
+                auth=PeerAuth(org=self._org, key=self._key, audience=org, clock=self._clock),
+                timeout=timeout,
+                allow_redirects=False,
+                stream=True,
+            ) as response:
+                content = _bounded(response)
+                status = response.status_code
+        except (requests.RequestException, OSError) as error:
+            raise PeerUnavailable("the other institution does not answer", cause=type(error).__name__) from error
+        if status == 200:
+            return content
+        if status >= 500:
+            raise PeerUnavailable("the other institution could not answer", cause=f"HTTP {status}")
+        code = _CODES.get(status, "refused")
+        raise PeerRejected(code, _MESSAGES.get(code, "the other institution refused"), cause=f"HTTP {status}")
+
+    def close(self) -> None:
+        """Close the connections kept open."""
+        self._session.close()
+
+
+_MESSAGES = {
+    "not-permitted": "the other institution does not permit it, or has nothing to show",
+    "quota-exceeded": "this member's quota at the other institution is used up",
+    "not-authenticated": "the other institution did not accept this node's signature",
+}
+
+
+def _bounded(response: requests.Response) -> bytes:
+    """Read an answer up to ``MAX_ANSWER_BYTES``."""
+    chunks, size = [], 0
+    for chunk in response.iter_content(CHUNK_BYTES):
+        size += len(chunk)
+        if size > MAX_ANSWER_BYTES:
+            raise PeerUnavailable("the other institution's answer is larger than this node accepts")
+        chunks.append(chunk)
+    return b"".join(chunks)

@@ -1,0 +1,30 @@
+"""The replay cache of signed requests, in the database so that all workers of a node share it."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine, Table, delete
+from sqlalchemy.dialects import postgresql, sqlite
+
+from bridge.storage.database import write_transaction
+from bridge.storage.exchange import PeerNonce
+
+_NONCE: Table = PeerNonce.__table__  # type: ignore[attr-defined]
+
+
+class NonceCache:
+    """Remembers nonces until they are too old to be replayed (``bridge.peer_signature.NonceStore``)."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def remember(self, nonce: str, expires: int, now: int) -> bool:  # noqa: ARG002 - the interface names the time
+        """Keep ``nonce`` until ``expires`` (Unix seconds); False when it was already there, also in another worker."""
+        with write_transaction(self._engine) as connection:
+            insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+            row = insert(_NONCE).values(nonce=nonce, expires=expires).on_conflict_do_nothing()
+            return connection.execute(row).rowcount == 1
+
+    def purge(self, now: float) -> int:
+        """Forget what expired before ``now``; return how many."""
+        with write_transaction(self._engine) as connection:
+            return connection.execute(delete(_NONCE).where(_NONCE.c.expires < int(now))).rowcount
