@@ -133,7 +133,7 @@ class LogProof:
 
 @dataclass(frozen=True, slots=True)
 class StateEvidence:
-    """A value of the ledger's state; ``proof`` (canonical JSON) leads to the checkpoint's state root."""
+    """A value of the ledger's state; ``proof`` (canonical JSON) leads to the state root of the checkpoint."""
 
     key: str
     value: dict[str, Any] | None

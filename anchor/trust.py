@@ -175,11 +175,12 @@ class Trust:
             raise VerificationError(f"the trust file has no member {org}")
         return found
 
-    def verify_signatures(self, signed: SignedCheckpoint) -> tuple[Cosignature, ...]:
+    def verify_signatures(self, signed: SignedCheckpoint, at: int | None = None) -> tuple[Cosignature, ...]:
         """Check every signature under a checkpoint and return them in order.
 
         Raises ``VerificationError`` at the first signature by an unknown organisation or key, by a key that was not
-        valid at the signature's time, or that does not verify (``SignatureInvalid``): a checkpoint with a signature
+        valid at ``at`` (Unix seconds; the signature's own time when None, for want of a better witness of it), or
+        that does not verify (``SignatureInvalid``): a checkpoint with a signature
         that cannot be checked is refused as a whole, so that nothing in it is there unverified. One organisation
         counts once, and a suspended one not at all.
         """
@@ -188,7 +189,7 @@ class Trust:
         for signature in signed.signatures:
             member = self.member(signature.org)
             key = self._key_by_hash(member, signature.key_hash)
-            if not key.good_at(signature.time):
+            if not key.good_at(signature.time if at is None else at):
                 raise VerificationError(f"a key of {member.org} was not valid when it signed the checkpoint")
             try:
                 verify_signature(signed.checkpoint, signature, key.public)

@@ -70,6 +70,8 @@ def check_transaction(committed: Committed, trust: Trust) -> CheckedTransaction:
     entry = _read_entry(committed.entry)
     if entry["tx"] != transaction.tx_id or entry["sig"] != transaction.signature.hex():
         raise VerificationError("the ledger's entry names another transaction or signature")
+    if entry["index"] != committed.index:
+        raise VerificationError("the ledger's entry is of another place in its log")
     time: int = entry["time"]
     if time > transaction.expires:
         raise VerificationError("a transaction was in a block later than it allows")

@@ -1,0 +1,213 @@
+"""The offline verifier: a receipt and the consortium's trust file, nothing else. Run it with ``python -m
+anchor.verify``.
+
+It opens no network connection and no database, and imports neither. A record receipt is checked in these steps, each by
+its stable name (``anchor.report.STEP_TEXT``):
+
+(1) trust, (2) format: both files can be read. (3) chain: they speak of one consortium.
+(4) resource, where the record is at hand: its canonical bytes have the digest the receipt names.
+(5) entry: the institution's log holds the entry, under the root of the institution's checkpoint.
+(6) institution: that checkpoint is of the institution's own log, and signed by it.
+(7) transaction, publication: the institution published that very checkpoint on the ledger.
+(8) checkpoint, inclusion, quorum: the ledger holds that transaction, and enough members have cosigned the ledger's
+    head.
+(9) state: the receipt has come as far as it claims, and as far as was asked for.
+
+A receipt that is not on the ledger yet ("pending") has (6) only: the institution's own word. What the caller still
+has to do: know that the trust file is the consortium's (compare ``Report.trust``, its fingerprint, over another
+channel).
+
+Everything here raises ``StepFailed`` or ``InputUnreadable``, both naming the step, and nothing else.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from anchor import canonical, merkle
+from anchor.checkpoint import SignedCheckpoint, log_origin
+from anchor.checkpoint import parse as parse_checkpoint
+from anchor.errors import VerificationError
+from anchor.gm import sm3
+from anchor.receipt import MAX_RECEIPT_BYTES, STATES, Committed, RecordReceipt, State, parse_receipt
+from anchor.report import InputUnreadable, Report, StepFailed, Steps, failure_json, failure_text, utc
+from anchor.trust import MAX_TRUST_BYTES, Trust
+from anchor.verify_disclosure import verify_disclosure
+from anchor.verify_ledger import CheckedLedger, CheckedTransaction, check_transaction, take_ledger_steps
+
+__all__ = ["InputUnreadable", "Report", "StepFailed", "main", "run", "verify_receipt"]
+
+PUBLISH = "checkpoint.publish"
+
+
+def verify_receipt(
+    receipt_bytes: bytes, trust_bytes: bytes, *, resource: bytes | None = None, minimum: State = "witnessed"
+) -> Report:
+    """Check a receipt against a trust file and return what it proves.
+
+    ``resource`` is the record itself (JSON, any white space and key order), checked against the receipt when given.
+    ``minimum`` is how far the receipt must have come: below "witnessed" the word of fewer members than the trust file's
+    quorum is taken for it, which a caller has to ask for. Raises ``StepFailed`` (a ``VerificationError``) or
+    ``InputUnreadable`` (a ``FormatError``), each with the failing ``step``.
+    """
+    steps = Steps()
+    with steps.step("trust"):
+        trust = Trust.parse(trust_bytes)
+    with steps.step("format"):
+        receipt = parse_receipt(receipt_bytes)
+    with steps.step("chain") as details:
+        if receipt.chain != trust.chain:
+            raise VerificationError("the receipt is of another chain than the trust file")
+        details.append(trust.chain)
+    if isinstance(receipt, RecordReceipt):
+        return _verify_record(steps, receipt, trust, resource, minimum)
+    return verify_disclosure(steps, receipt, trust, resource, minimum)
+
+
+def _verify_record(
+    steps: Steps, receipt: RecordReceipt, trust: Trust, resource: bytes | None, minimum: State
+) -> Report:
+    entry = receipt.entry
+    if resource is not None:
+        with steps.step("resource") as details:
+            if sm3(canonical.canonicalize(resource)) != entry.digest:
+                raise VerificationError("the record's digest is not the one the receipt names")
+            details.append(f"SM3 {entry.digest.hex()}")
+    published: CheckedTransaction | None = None
+    ledger: CheckedLedger | None = None
+    if receipt.publication is None or receipt.ledger is None:
+        note = _take_entry_steps(steps, receipt, receipt.log.checkpoint or b"", trust, None)
+    else:
+        published = _take_publication_step(steps, receipt.publication, receipt, trust)
+        body_note = published.body["note"].encode("utf-8")
+        note = _take_entry_steps(steps, receipt, body_note, trust, published.time)
+        pairs = [(receipt.publication, published)]
+        ledger = take_ledger_steps(steps, trust, pairs, receipt.ledger, receipt.state)
+    state: State = "pending" if ledger is None else ledger.state
+    _take_state_step(steps, receipt.state, state, minimum)
+    facts = {
+        "source": entry.source.hex(),
+        "adapter": entry.adapter,
+        "log": note.checkpoint.origin,
+        "log index": receipt.log.index,
+        "log size": note.checkpoint.size,
+        "signed by the institution": utc(note.signatures[0].time),
+    }
+    if published is not None:
+        facts |= {"transaction": published.transaction.tx_id, "block": published.height}
+    return Report(
+        kind="record",
+        state=state,
+        chain=trust.chain,
+        org=entry.org,
+        subject=entry.ref,
+        digest=entry.digest.hex(),
+        time=None if published is None else published.time,
+        witnessed=None if ledger is None else ledger.quorum_time,
+        cosignatures=() if ledger is None else ledger.cosignatures,
+        trust=trust.fingerprint(),
+        steps=steps.taken,
+        facts=facts,
+    )
+
+
+def _take_publication_step(
+    steps: Steps, committed: Committed, receipt: RecordReceipt, trust: Trust
+) -> CheckedTransaction:
+    """Step (7): the transaction is the institution's own publication of a checkpoint."""
+    with steps.step("transaction") as details:
+        checked = check_transaction(committed, trust)
+        details.append(f"{checked.transaction.type} by {checked.transaction.sender}")
+    with steps.step("publication") as details:
+        transaction = checked.transaction
+        if transaction.type != PUBLISH or transaction.sender != receipt.entry.org:
+            raise VerificationError("the transaction is not a checkpoint published by the record's institution")
+        if not isinstance(transaction.body.get("note"), str):
+            raise VerificationError("the transaction carries no checkpoint")
+        details.append(f"at {utc(checked.time)}")
+    return checked
+
+
+def _take_entry_steps(
+    steps: Steps, receipt: RecordReceipt, note: bytes, trust: Trust, time: int | None
+) -> SignedCheckpoint:
+    """Steps (5) and (6). ``time`` is when the institution's key must have been valid; None: when it signed."""
+    org = receipt.entry.org
+    with steps.step("institution") as details:
+        signed = parse_checkpoint(note)
+        origin = signed.checkpoint.origin
+        if origin != log_origin(org, origin.rpartition("/")[2]):
+            raise VerificationError("the checkpoint is not of a log of the record's institution")
+        if [signature.org for signature in signed.signatures] != [org]:
+            raise VerificationError("the log's checkpoint carries the institution's signature and no other")
+        trust.verify_signatures(signed, at=time)
+        details.append(f"{trust.member(org).name} {org}")
+    with steps.step("entry") as details:
+        merkle.verify_inclusion(
+            index=receipt.log.index,
+            size=signed.checkpoint.size,
+            leaf_hash=merkle.leaf_hash(receipt.entry.dump()),
+            proof=list(receipt.log.proof),
+            root=signed.checkpoint.root,
+        )
+        details.append(f"entry {receipt.log.index} of {signed.checkpoint.size}")
+    return signed
+
+
+def _take_state_step(steps: Steps, claimed: State, proven: State, minimum: State) -> None:
+    """Step (9)."""
+    with steps.step("state") as details:
+        if STATES.index(proven) < STATES.index(claimed):
+            raise VerificationError(f"the receipt claims to be {claimed} and proves only {proven}")
+        if STATES.index(proven) < STATES.index(minimum):
+            raise VerificationError(f"the receipt is {proven}, and {minimum} was asked for; renew it later")
+        details.append(proven)
+
+
+def run(
+    receipt_file: Path, trust_file: Path, resource_file: Path | None, minimum: State, as_json: bool
+) -> tuple[int, str]:
+    """Verify files and return the exit code (0 verified, 1 not) and the text to print. Raises ``OSError`` only."""
+    receipt = _read(receipt_file, MAX_RECEIPT_BYTES)
+    trust = _read(trust_file, MAX_TRUST_BYTES)
+    resource = None if resource_file is None else _read(resource_file, canonical.MAX_BYTES)
+    try:
+        report = verify_receipt(receipt, trust, resource=resource, minimum=minimum)
+    except (StepFailed, InputUnreadable) as error:
+        return 1, json.dumps(failure_json(error), ensure_ascii=False) if as_json else failure_text(error)
+    return 0, json.dumps(report.to_json(), ensure_ascii=False) if as_json else report.to_text()
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run ``python -m anchor.verify``; exit code 0 verified, 1 not verified, 2 wrong usage or unreadable file."""
+    parser = argparse.ArgumentParser(
+        prog="python -m anchor.verify",
+        description="Check a Yiqiao receipt offline. / 离线验证医桥回执。",
+        epilog="example: python -m anchor.verify receipt.json --trust trust.json --resource observation.json",
+    )
+    parser.add_argument("receipt", type=Path, help="the receipt file / 回执文件")
+    parser.add_argument("--trust", type=Path, required=True, help="the consortium's trust file / 联盟信任文件")
+    parser.add_argument("--resource", type=Path, help="the record itself, to be checked as well / 记录原文")
+    parser.add_argument("--minimum", choices=STATES, default="witnessed", help="what to insist on / 最低状态")
+    parser.add_argument("--json", action="store_true", help="for programs / 机器可读输出")
+    options = parser.parse_args(arguments)
+    try:
+        code, text = run(options.receipt, options.trust, options.resource, options.minimum, options.json)
+    except OSError as error:
+        print(f"{error.filename}: {error.strerror} / 无法读取文件", file=sys.stderr)  # noqa: T201
+        return 2
+    print(text)  # noqa: T201
+    return code
+
+
+def _read(path: Path, limit: int) -> bytes:
+    """Read at most one byte more than ``limit``: enough for the parser to refuse it."""
+    with path.open("rb") as file:
+        return file.read(limit + 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
