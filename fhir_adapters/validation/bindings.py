@@ -1,0 +1,50 @@
+"""Required bindings that the models' metadata leaves out or cuts short (FHIR 4.0.1, value sets named beside each)."""
+
+_STATUS_ENCOUNTER = tuple(
+    "planned arrived triaged in-progress onleave finished cancelled entered-in-error unknown".split()
+)
+_COMPARATORS = ("<", "<=", ">=", ">")
+
+REQUIRED_CODES: dict[tuple[str, str], tuple[str, ...]] = {
+    # http://hl7.org/fhir/ValueSet/diagnostic-report-status
+    ("DiagnosticReport", "status"): tuple(
+        "registered partial preliminary final amended corrected appended cancelled entered-in-error unknown".split()
+    ),
+    # http://hl7.org/fhir/ValueSet/observation-status
+    ("Observation", "status"): tuple(
+        "registered preliminary final amended corrected cancelled entered-in-error unknown".split()
+    ),
+    # http://hl7.org/fhir/ValueSet/encounter-status
+    ("Encounter", "status"): _STATUS_ENCOUNTER,
+    ("EncounterStatusHistory", "status"): _STATUS_ENCOUNTER,
+    # http://hl7.org/fhir/ValueSet/udi-entry-type
+    ("DeviceUdiCarrier", "entryType"): tuple("barcode rfid manual card self-reported unknown".split()),
+    # http://hl7.org/fhir/ValueSet/quantity-comparator
+    ("Quantity", "comparator"): _COMPARATORS,
+    ("Age", "comparator"): _COMPARATORS,
+    ("Count", "comparator"): _COMPARATORS,
+    ("Distance", "comparator"): _COMPARATORS,
+    ("Duration", "comparator"): _COMPARATORS,
+    # http://hl7.org/fhir/ValueSet/audit-event-action and audit-event-outcome
+    ("AuditEvent", "action"): tuple("CRUDE"),
+    ("AuditEvent", "outcome"): ("0", "4", "8", "12"),
+    # http://hl7.org/fhir/ValueSet/issue-type
+    ("OperationOutcomeIssue", "code"): tuple(
+        "invalid structure required value invariant security login unknown expired forbidden suppressed processing "
+        "not-supported duplicate multiple-matches not-found deleted too-long code-invalid extension too-costly "
+        "business-rule conflict transient lock-error no-store exception timeout incomplete throttled informational".split()
+    ),
+}
+
+NOT_REQUIRED: frozenset[tuple[str, str]] = frozenset({("Expression", "language")})
+"""Elements whose listed codes are only the commonest of an extensible binding."""
+
+
+def required_codes(type_name: str, element: str, listed: tuple[str, ...]) -> tuple[str, ...]:
+    """The codes that ``type_name.element`` may hold, () for any. ``listed`` is what the model's metadata says."""
+    key = (type_name, element)
+    if key in REQUIRED_CODES:
+        return REQUIRED_CODES[key]
+    # A list that ends in "+" or "etc." is the beginning of a longer one.
+    incomplete = any(code in ("+", "etc.") for code in listed)
+    return () if incomplete or key in NOT_REQUIRED else listed
