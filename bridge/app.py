@@ -61,7 +61,7 @@ def _blueprints(node: Node) -> list:  # type: ignore[type-arg]
 
 
 def _answer_error(error: Exception) -> Response:
-    """Turn any error into its row of ``bridge.outcomes``; what is our fault goes to the log by type, without its values."""
+    """Turn any error into its row of ``bridge.outcomes``; what is our fault is logged by type, without its values."""
     outcome = outcome_for(error)
     if outcome.status >= 500:
         detail = {"cause": error.cause, "detail": error.message} if isinstance(error, BridgeError) else {}

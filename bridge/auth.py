@@ -1,8 +1,9 @@
 """Who is calling, and what they may do.
 
-Three kinds of caller: a *member* of the consortium (SM2-signed request, RFC 9421), a *client* of this institution (bearer
-token), and the *operator* (the command line, in-process). A route states the one permission it needs with ``requires``; a
-route that states none is denied to everybody, so forgetting the decorator closes a door instead of opening one.
+Three kinds of caller: a *member* of the consortium (SM2-signed request, RFC 9421), a *client* of this institution
+(bearer token), and the *operator* (the command line, in-process). A route states the one permission it needs with
+``requires``; a route that states none is denied to everybody, so forgetting the decorator closes a door instead of
+opening one.
 """
 
 from __future__ import annotations
@@ -52,7 +53,10 @@ OPERATOR = Principal("operator", "operator", "operator", PERMISSIONS)
 
 
 def requires(permission: str) -> Callable[[_View], _View]:
-    """Declare the permission a view function needs (one of ``PERMISSIONS``, or ``PUBLIC``). Goes below the route decorator."""
+    """Declare the permission a view function needs (one of ``PERMISSIONS``, or ``PUBLIC``).
+
+    Goes below the route decorator.
+    """
     if permission != PUBLIC and permission not in PERMISSIONS:
         raise ValueError(f"unknown permission {permission}")
 

@@ -1,6 +1,7 @@
 """One process of a node: `python -m bridge.child web|mllp|worker-N HOME`, started by ``bridge.supervisor``.
 
-Each child builds its own node from its home: nothing is shared between processes but the database, the ledger and the files.
+Each child builds its own node from its home: nothing is shared between processes but the database, the ledger and
+the files.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The ``yiqiao`` command: finds the module of a command, runs it, and turns every error into one sentence.
 
-Modules are loaded only when one of their commands runs, so ``yiqiao --help`` and the offline verifier start fast. Exit codes:
-0 done, 1 failed, 2 wrong usage (click's own), 130 interrupted.
+Modules are loaded only when one of their commands runs, so ``yiqiao --help`` and the offline verifier start fast.
+Exit codes: 0 done, 1 failed, 2 wrong usage (click's own), 130 interrupted.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ COMMANDS: dict[str, LazyCommand] = {
 class LazyGroup(click.Group):
     """A group whose commands are imported when they are run."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         """Return the command names in the order of the table."""
         return list(COMMANDS)
 
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
         """Import the command's module and return the command of that name."""
         if cmd_name not in COMMANDS:
             return None
@@ -66,7 +66,7 @@ class LazyGroup(click.Group):
                 return value
         raise click.ClickException(f"the command {cmd_name} is not part of this installation / 未安装该命令")
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
         """List the commands from the table, importing none of them."""
         with formatter.section("Commands"):
             formatter.write_dl([(name, command.short_help) for name, command in COMMANDS.items()])
@@ -85,7 +85,10 @@ def yiqiao() -> None:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run ``yiqiao``. Every failure is one sentence on stderr and a non-zero exit code; YIQIAO_DEBUG=1 adds the traceback."""
+    """Run ``yiqiao``.
+
+    Every failure is one sentence on stderr and a non-zero exit code; YIQIAO_DEBUG=1 adds the traceback.
+    """
     try:
         code = yiqiao.main(args=arguments, prog_name="yiqiao", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
@@ -120,7 +123,7 @@ def explain(error: Exception) -> str:
         return f"{error.strerror or type(error).__name__}{where} / 操作系统错误"
     if module == "sqlalchemy":
         return (
-            f"the database cannot be used ({type(error).__name__}); check database.url and that the server is running / "
+            f"the database cannot be used ({type(error).__name__}); check database.url and its server / "
             "数据库不可用，请检查 database.url"
         )
     return f"internal error ({type(error).__name__}); run again with {DEBUG_VARIABLE}=1 for the details / 内部错误"

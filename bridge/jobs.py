@@ -1,7 +1,7 @@
 """The worker process: inbox processing in a loop, and the scheduled jobs, each under a lease.
 
-Every worker of a node schedules every job; the lease lets one of them run it, and another takes over when that one dies. A job that
-fails is logged and tried again at its next turn; it never stops the others.
+Every worker of a node schedules every job; the lease lets one of them run it, and another takes over when that one
+dies. A job that fails is logged and tried again at its next turn; it never stops the others.
 """
 
 from __future__ import annotations

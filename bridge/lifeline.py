@@ -1,8 +1,8 @@
 """Makes a child process end when its supervisor is gone, even when that was killed with SIGKILL.
 
-Two means, since each alone has a gap: the kernel's parent-death signal (Linux; set after the fork, so a parent that died before
-is noticed by asking for the parent again), and a pipe whose other end only the supervisor holds (any POSIX; covers
-grandchildren such as the web server's workers).
+Two means, since each alone has a gap: the kernel's parent-death signal (Linux; set after the fork, so a parent that
+died before is noticed by asking for the parent again), and a pipe whose other end only the supervisor holds (any
+POSIX; covers grandchildren such as the web server's workers).
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class LedgerHealth:
 
 
 def readiness(node: Any) -> State:
-    """Return whether the node can take work: "degraded" when the ledger is away or the anchoring lags behind its bound."""
+    """Return whether the node can take work: "degraded" when the ledger is away or anchoring lags beyond its bound."""
     try:
         with read_transaction(node.engine) as connection:
             oldest = node.outbox.oldest(connection)

@@ -1,9 +1,9 @@
 """The MLLP listener: frames in, acknowledgements out, nothing else (HL7 v2 Transport Specification, MLLP release 1).
 
-What a message means is ``IngestService.receive``'s business; it returns only after the message is durably in the inbox, so an
-acknowledgement never runs ahead of the disk. Here are the bounds: size of a frame, time for a frame, idle time, number of
-connections. Whoever exceeds one gets a refusal where the message's header can still be read, and a closed connection with a
-line in the log, which never holds content.
+What a message means is ``IngestService.receive``'s business; it returns only after the message is durably in the
+inbox, so an acknowledgement never runs ahead of the disk. Here are the bounds: size of a frame, time for a frame,
+idle time, number of connections. Whoever exceeds one gets a refusal where the message's header can still be read,
+and a closed connection with a line in the log, which never holds content.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Reply(Protocol):
 class Receiver(Protocol):
     """Takes one message of a source into the inbox and answers it; returns after the commit."""
 
-    def __call__(self, source: str, raw: bytes) -> Reply: ...
+    def __call__(self, source: str, raw: bytes) -> Reply: ...  # noqa: D102
 
 
 #: builds the refusal of what is not a frame; None when there is nothing to answer
@@ -53,7 +53,7 @@ Refuser = Callable[[FramingFault], bytes | None]
 
 
 def refusal(fault: FramingFault) -> bytes | None:
-    """Return the AR for a block that cannot be taken, addressed with its header where that can be read; None for garbage."""
+    """Return the AR for a block that cannot be taken, addressed by its header if that can be read; None for garbage."""
     if not fault.content:
         return None
     try:
@@ -66,7 +66,10 @@ def refusal(fault: FramingFault) -> bytes | None:
 
 
 class MllpServer:
-    """Listens on one address. ``run`` serves until SIGTERM; ``start`` and ``stop`` are for embedding in a running loop."""
+    """Listens on one address.
+
+    ``run`` serves until SIGTERM; ``start`` and ``stop`` are for embedding in a running loop.
+    """
 
     def __init__(self, settings: MllpSettings, receive: Receiver, refuse: Refuser = refusal) -> None:
         self._settings = settings

@@ -1,8 +1,8 @@
 """The one place where errors become HTTP answers.
 
-``OUTCOMES`` is an ordered table, most specific error first; the first type that matches decides. What the client reads is the
-error's own text where the table says so (the packages' errors are written for clients) and a fixed sentence otherwise; what
-is not in the table is "internal error", and its type goes to the log.
+``OUTCOMES`` is an ordered table, most specific error first; the first type that matches decides. What the client
+reads is the error's own text where the table says so (the packages' errors are written for clients) and a fixed
+sentence otherwise; what is not in the table is "internal error", and its type goes to the log.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """The settings of one node: frozen, typed, and checked before anything starts.
 
-Read in this order, later wins: ``config/default.toml``, ``HOME/config.toml``, environment ``YIQIAO_<SECTION>__<KEY>``.
-An unknown name, a value of the wrong type and every unsafe combination (``bridge.settings_rules``) refuse to start, naming
-the setting.
+Read in this order, later wins: ``config/default.toml``, ``HOME/config.toml``, environment
+``YIQIAO_<SECTION>__<KEY>``. An unknown name, a value of the wrong type and every unsafe combination
+(``bridge.settings_rules``) refuse to start, naming the setting.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Every combination of settings that a node refuses to run with, one rule a row.
 
-A rule takes the settings and returns what is wrong, naming the setting and the way out, or None. ``check_settings`` runs all of
-them and reports all that fail. Rules under ``PRODUCTION_RULES`` apply only with ``node.environment = "production"``.
+A rule takes the settings and returns what is wrong, naming the setting and the way out, or None. ``check_settings``
+runs all of them and reports all that fail. Rules under ``PRODUCTION_RULES`` apply only with ``node.environment =
+"production"``.
 """
 
 from __future__ import annotations
@@ -145,14 +146,20 @@ def _http_listener(settings: Settings) -> str | None:
     http = settings.http
     if is_loopback(http.host) or http.behind_proxy or http.tls_certificate:
         return None
-    return "http.host listens beyond this machine without TLS; set http.tls_certificate and http.tls_key, or http.behind_proxy"
+    return (
+        "http.host listens beyond this machine without TLS; set http.tls_certificate and http.tls_key, "
+        "or http.behind_proxy = true where a proxy terminates it"
+    )
 
 
 def _mllp_listener(settings: Settings) -> str | None:
     mllp = settings.mllp
     if not mllp.enabled or is_loopback(mllp.host) or mllp.plain_network:
         return None
-    return "mllp.host listens beyond this machine and MLLP has no TLS; set mllp.plain_network = true for an isolated network"
+    return (
+        "mllp.host listens beyond this machine and MLLP has no TLS; set mllp.plain_network = true for an isolated network, "
+        "or keep it on loopback"
+    )
 
 
 def _database(settings: Settings) -> str | None:

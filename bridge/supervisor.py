@@ -1,8 +1,8 @@
 """Keeps the processes of one node running: web, MLLP listener, workers.
 
-Each child is `python -m bridge.child NAME HOME`. A child that dies is started again after a growing pause; one that keeps
-dying ends the node, so that an outer supervisor and a person see it. SIGTERM and SIGINT let the children finish what they
-have in hand. When this process is killed outright the children go with it (``bridge.lifeline``).
+Each child is `python -m bridge.child NAME HOME`. A child that dies is started again after a growing pause; one that
+keeps dying ends the node, so that an outer supervisor and a person see it. SIGTERM and SIGINT let the children
+finish what they have in hand. When this process is killed outright the children go with it (``bridge.lifeline``).
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ class Supervisor:
         return False
 
     def _start(self, child: _Child, lifeline: int) -> None:
-        child.process = subprocess.Popen(
+        child.process = subprocess.Popen(  # noqa: S603 - our own interpreter and modules, no shell
             child.command,
             stdin=subprocess.DEVNULL,
             env={**os.environ, **self._environment, LIFELINE_VARIABLE: str(lifeline)},
@@ -145,8 +145,8 @@ class Supervisor:
 def node_lock(home: Path) -> Iterator[int]:
     """Hold the lock that makes one node of one home; yields its descriptor, to be inherited by the children.
 
-    The children hold it too, so a home whose supervisor was killed is free only once they are gone; those are waited for.
-    Raises ``SettingsError`` when a node of this home is running.
+    The children hold it too, so a home whose supervisor was killed is free only once they are gone; those are
+    waited for. Raises ``SettingsError`` when a node of this home is running.
     """
     descriptor = os.open(home / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:

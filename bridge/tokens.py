@@ -1,8 +1,8 @@
 """Client tokens: the file that holds their digests, and the roles they carry.
 
-A token is 256 random bits; the file keeps only SM3 of it, so reading the file gives nobody access. Each token has one
-role; the role's permissions are fixed here. The file is re-read when it changes, so creating and revoking take effect on a
-running node at once.
+A token is 256 random bits; the file keeps only SM3 of it, so reading the file gives nobody access. Each token has
+one role; the role's permissions are fixed here. The file is re-read when it changes, so creating and revoking take
+effect on a running node at once.
 """
 
 from __future__ import annotations
@@ -47,7 +47,10 @@ class Token:
 
 
 def read_tokens(file: Path) -> tuple[Token, ...]:
-    """Return the tokens of ``file``. Raises ``SettingsError`` when it is missing, readable by others, or not a token file."""
+    """Return the tokens of ``file``.
+
+    Raises ``SettingsError`` when it is missing, readable by others, or not a token file.
+    """
     try:
         with file.open("rb") as stream:
             if stat.S_IMODE(os.fstat(stream.fileno()).st_mode) & 0o077:
@@ -55,7 +58,8 @@ def read_tokens(file: Path) -> tuple[Token, ...]:
             content = stream.read(MAX_TOKENS_FILE_BYTES + 1)
     except OSError as error:
         raise SettingsError(
-            f"the token file {file} cannot be read ({error.strerror}); create it with: yiqiao token create / 无法读取令牌文件"
+            f"the token file {file} cannot be read ({error.strerror}); create it with: yiqiao token create / "
+            "无法读取令牌文件"
         ) from error
     try:
         if len(content) > MAX_TOKENS_FILE_BYTES:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:  # types only: a node's parts are many, and a command that nee
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """This node's identity on the ledger. ``sign`` signs transactions, checkpoints and requests; ``decrypt`` opens releases."""
+    """This node's identity on the ledger.
+
+    ``sign`` signs transactions, checkpoints and requests; ``decrypt`` opens releases.
+    """
 
     org: str
     sign: PrivateKey
@@ -30,8 +33,8 @@ class Signer:
 class Node:
     """Everything one node is made of. Built by ``build_node``; ``close`` lets go in reverse order.
 
-    The card authority's own services (``pseudonyms``, ``localisation`` as index) are there on every node; the routes that serve
-    others refuse where the node does not have the role.
+    The card authority's own services (``pseudonyms``, ``localisation`` as index) are there on every node; the
+    routes that serve others refuse where the node does not have the role.
     """
 
     settings: Settings

@@ -1,4 +1,4 @@
-"""The CapabilityStatement, generated from the table of search parameters so that it cannot promise what is not there."""
+"""The CapabilityStatement, generated from the table of search parameters: it cannot promise what is not there."""
 
 from __future__ import annotations
 
