@@ -1,0 +1,199 @@
+"""Pseudonyms of patients: computed by the card authority alone, because every Chinese ID number can be enumerated.
+
+``pid = "<version>." + hex(HMAC-SM3(K[scope, version], "yiqiao/pid/v1" 00 scope 00 identifier))`` where the identifier
+is the canonical JSON of its system and normalised value (full-width to ASCII, spaces removed, upper case; a resident
+number of 15 digits becomes one of 18, and one with a wrong check digit has no pseudonym). Names are left out: they
+change and are written in several ways.
+
+The keys stay in the authority's home (``keys/pseudonym-<scope>-<version>.key``, mode 0600, made on demand). A keyed
+function does not stop a member from asking for many numbers; the daily quota and the audit trail do.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Connection, Engine, Table, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from anchor import canonical, gm
+from bridge.errors import InvalidRequest, Overloaded, PeerRejected, SettingsError
+from bridge.services.audit_event import Party
+from bridge.storage.database import transact
+from bridge.storage.exchange import PseudonymUse
+from fhir_adapters.identifiers import IDENTIFIER_KINDS, check_resident_id, full_width_to_ascii
+
+if TYPE_CHECKING:
+    from bridge.services.audit import AuditService
+    from bridge.services.peers import Peers
+
+KEY_BYTES = 32
+MAX_BATCH = 200  # identifiers of one request: some 30 kB
+DAILY_QUOTA = (
+    100_000  # pseudonyms a member may ask for in a day: a large hospital's patients, and not a county's numbers
+)
+MAX_VALUE_CHARACTERS = 64
+SECONDS_A_DAY = 86_400
+PATH = "/exchange/v1/pseudonyms"
+
+ID_CARD_SYSTEM = IDENTIFIER_KINDS["id-card"].system
+HEALTH_CARD_SYSTEM = IDENTIFIER_KINDS["health-card"].system
+SYSTEMS = (ID_CARD_SYSTEM, HEALTH_CARD_SYSTEM, IDENTIFIER_KINDS["ehc-id"].system)
+"""Identifiers that mean one person across institutions; a record number of one hospital has no pseudonym."""
+
+_SCOPE = re.compile(r"[a-z0-9][a-z0-9.-]{0,31}")
+_VALUE = re.compile(r"[0-9A-Z-]{4,64}")
+_USE: Table = PseudonymUse.__table__  # type: ignore[attr-defined]
+
+Identifier = tuple[str, str]
+
+
+def normalised(system: str, value: str) -> Identifier:
+    """Return an identifier as pseudonyms are computed from it; raises ``InvalidRequest``, never naming it."""
+    if system not in SYSTEMS:
+        raise InvalidRequest("identifiers of this system are not used between institutions")
+    if not isinstance(value, str) or len(value) > MAX_VALUE_CHARACTERS:
+        raise InvalidRequest("the identifier is not of its form")
+    if system == ID_CARD_SYSTEM:
+        checked = check_resident_id(value)
+        if not checked.valid:
+            raise InvalidRequest(f"the resident number is not valid: {checked.problem}")
+        return system, checked.value
+    text = "".join(full_width_to_ascii(value).split()).upper()
+    if not _VALUE.fullmatch(text):
+        raise InvalidRequest("the identifier is not of its form")
+    return system, text
+
+
+def pseudonym(key: bytes, scope: str, version: int, identifier: Identifier) -> str:
+    """Return the pseudonym of a normalised identifier under one key."""
+    system, value = identifier
+    subject = canonical.dump({"system": system, "value": value})
+    digest = gm.hmac_sm3(key, b"\x00".join((b"yiqiao/pid/v1", scope.encode(), subject)))
+    return f"{version}.{digest.hex()}"
+
+
+class PseudonymService:
+    """The authority's side: holds the keys, counts and records what each member asks."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        keys: Path,
+        audit: AuditService,
+        clock: Callable[[], float] = time.time,
+        daily_quota: int = DAILY_QUOTA,
+    ) -> None:
+        self._engine, self._keys, self._audit, self._clock, self._quota = engine, keys, audit, clock, daily_quota
+
+    def compute(self, org: str, scope: str, identifiers: Sequence[Identifier]) -> list[str]:
+        """Return the current pseudonyms of identifiers for a member.
+
+        Raises ``InvalidRequest`` for an identifier that has none and ``Overloaded`` when the member's quota of the
+        day is used up; both are recorded, without the identifiers.
+        """
+        if not _SCOPE.fullmatch(scope):
+            raise InvalidRequest("scope is not of its form")
+        if not 0 < len(identifiers) <= MAX_BATCH:
+            raise InvalidRequest(f"a request is for 1 to {MAX_BATCH} identifiers")
+        wanted = [normalised(system, value) for system, value in identifiers]
+        note = f"pseudonyms scope={scope} count={len(wanted)}".encode()
+        if not self._charge(org, len(wanted)):
+            self._audit.record("operation", client=Party(org), outcome="4", query=note)
+            raise Overloaded("this member's quota of pseudonyms for today is used up")
+        version, key = self.key(scope)
+        self._audit.record("operation", client=Party(org), query=note)
+        return [pseudonym(key, scope, version, identifier) for identifier in wanted]
+
+    def key(self, scope: str) -> tuple[int, bytes]:
+        """Return the newest key of a scope and its version, making version 1 when there is none."""
+        pattern = re.compile(rf"pseudonym-{re.escape(scope)}-([0-9]{{1,6}})\.key")
+        found = [pattern.fullmatch(file.name) for file in self._keys.glob(f"pseudonym-{scope}-*.key")]
+        version = max((int(match[1]) for match in found if match), default=0)
+        return (version, self._read(scope, version)) if version else (1, self._create(scope, 1))
+
+    def rotate(self, scope: str) -> int:
+        """Make the next key of a scope and return its version; holders register anew under it at their next run."""
+        version, _ = self.key(scope)
+        self._create(scope, version + 1)
+        return version + 1
+
+    def _file(self, scope: str, version: int) -> Path:
+        return self._keys / f"pseudonym-{scope}-{version}.key"
+
+    def _read(self, scope: str, version: int) -> bytes:
+        file = self._file(scope, version)
+        try:
+            if file.stat().st_mode & 0o077:
+                raise SettingsError(f"{file} can be read by other users; run: chmod 600 {file} / 密钥文件权限过宽")
+            key = bytes.fromhex(file.read_text("ascii").strip())
+        except (OSError, ValueError) as error:
+            raise SettingsError(f"{file} is not a pseudonym key / 密钥文件无法读取") from error
+        if len(key) != KEY_BYTES:
+            raise SettingsError(f"{file} is not a pseudonym key / 密钥文件格式错误")
+        return key
+
+    def _create(self, scope: str, version: int) -> bytes:
+        """Write a new key file in one step, or read the one that another process was first to write."""
+        file = self._file(scope, version)
+        temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            with os.fdopen(descriptor, "w", encoding="ascii") as stream:
+                stream.write(secrets.token_hex(KEY_BYTES) + "\n")
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.link(temporary, file)
+        except FileExistsError:
+            pass
+        finally:
+            temporary.unlink()
+        return self._read(scope, version)
+
+    def _charge(self, org: str, count: int) -> bool:
+        day = int(self._clock()) // SECONDS_A_DAY
+
+        def work(connection: Connection) -> bool:
+            insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+            connection.execute(insert(_USE).values(org=org, day=day, count=0).on_conflict_do_nothing())
+            mine = (_USE.c.org == org) & (_USE.c.day == day)
+            used = connection.execute(select(_USE.c.count).where(mine).with_for_update()).scalar_one()
+            if used + count > self._quota:
+                return False
+            connection.execute(update(_USE).where(mine).values(count=used + count))
+            return True
+
+        return transact(self._engine, work)
+
+
+class PseudonymClient:
+    """A member's side: asks the authority, or the service beside it when this node is the authority."""
+
+    def __init__(self, peers: Peers, org: str, authority: str, scope: str, own: PseudonymService | None) -> None:
+        self._peers, self._org, self._authority, self._scope, self._own = peers, org, authority, scope, own
+
+    def pids(self, identifiers: Sequence[Identifier]) -> list[str]:
+        """Return the current pseudonyms of identifiers; raises ``InvalidRequest`` or ``PeerError``."""
+        wanted = [normalised(system, value) for system, value in identifiers]
+        found: list[str] = []
+        for start in range(0, len(wanted), MAX_BATCH):
+            batch = wanted[start : start + MAX_BATCH]
+            found += self._own.compute(self._org, self._scope, batch) if self._own else self._ask(batch)
+        return found
+
+    def _ask(self, batch: Sequence[Identifier]) -> list[str]:
+        if not self._authority:
+            raise SettingsError("exchange.authority is not set: this node has no pseudonym service / 未配置主管机构")
+        identifiers = [{"system": system, "value": value} for system, value in batch]
+        body = canonical.dump({"scope": self._scope, "identifiers": identifiers})
+        answer = canonical.load(self._peers.post(self._authority, PATH, body))
+        pids = answer.get("pids") if isinstance(answer, dict) else None
+        if not isinstance(pids, list) or len(pids) != len(batch) or not all(isinstance(pid, str) for pid in pids):
+            raise PeerRejected("bad-answer", "the authority's answer cannot be understood")
+        return pids
