@@ -45,7 +45,8 @@ _SALT = re.compile(r"(?:[0-9a-f]{2}){16,64}\Z")
 _ORG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z")
 _CHAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _REF = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}/[A-Za-z0-9._:/-]{1,200}\Z")
-_ADAPTER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+/-]{0,99}\Z")
+_SOURCE = re.compile(r"(?:[0-9a-f]{64})?\Z")
+_ADAPTER = re.compile(r"[!-~]{1,100}\Z")
 _STATE_KEY = re.compile(r"[!-~]{1,200}\Z")
 _RECORD_FIELDS = ("v", "kind", "chain", "state", "ledger", "entry", "log", "publication")
 _DISCLOSURE_FIELDS = (
@@ -59,8 +60,8 @@ class LogEntry:
     """One entry of an institution's log; digests are 32 bytes, the salt has 16 to 64.
 
     ``ref`` is the record version ("Observation/123/_history/2"), ``digest`` the SM3 of its canonical bytes, ``source``
-    the SM3 of the bytes it was converted from, ``adapter`` what converted them. The salt keeps the leaf from revealing
-    anything.
+    the SM3 of the bytes it was converted from (empty for what the node wrote itself), ``adapter`` what converted
+    them. The salt keeps the leaf from revealing anything.
     """
 
     org: str
@@ -103,7 +104,7 @@ class LogEntry:
             org=_text(fields["org"], _ORG, "entry.org"),
             ref=_text(fields["ref"], _REF, "entry.ref"),
             digest=_bytes(fields["digest"], _HEX32, "entry.digest"),
-            source=_bytes(fields["source"], _HEX32, "entry.source"),
+            source=_bytes(fields["source"], _SOURCE, "entry.source"),
             adapter=_text(fields["adapter"], _ADAPTER, "entry.adapter"),
             salt=_bytes(fields["salt"], _SALT, "entry.salt"),
         )

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Index, LargeBinary, String, Table, delete, func, insert, select
 from sqlalchemy import update as sql_update
@@ -182,7 +183,7 @@ class DatabaseTiles:
             values = {"origin": self._origin, "level": level, "position": index, "hashes": data}
             self._conn.execute(insert(TILE).values(values))
 
-    def _place(self, level: int, index: int) -> tuple:  # type: ignore[type-arg]
+    def _place(self, level: int, index: int) -> tuple[Any, ...]:
         return TILE.c.origin == self._origin, TILE.c.level == level, TILE.c.position == index
 
 
@@ -210,7 +211,7 @@ def set_log_head(conn: Connection, head: LogHead, *, previous_size: int) -> bool
 
 def add_entries(conn: Connection, entries: Sequence[SealedEntry]) -> None:
     """Store entries; a position or a ref that is there already fails the whole transaction."""
-    names = ("origin", "position", "ref", "subject", "leaf", "sealed", "logged")
+    names = SealedEntry.__slots__
     if entries:
         conn.execute(insert(ENTRY), [{name: getattr(entry, name) for name in names} for entry in entries])
 
@@ -237,16 +238,9 @@ def logged_refs(conn: Connection, refs: Sequence[str]) -> set[str]:
     return set(conn.execute(select(ENTRY.c.ref).where(ENTRY.c.ref.in_(list(refs)))).scalars())
 
 
-def _sealed(row: object) -> SealedEntry:
-    return SealedEntry(
-        origin=row.origin,  # type: ignore[attr-defined]
-        position=row.position,  # type: ignore[attr-defined]
-        ref=row.ref,  # type: ignore[attr-defined]
-        subject=row.subject,  # type: ignore[attr-defined]
-        leaf=bytes(row.leaf),  # type: ignore[attr-defined]
-        sealed=bytes(row.sealed),  # type: ignore[attr-defined]
-        logged=row.logged,  # type: ignore[attr-defined]
-    )
+def _sealed(row: Any) -> SealedEntry:
+    values: dict[str, Any] = {name: getattr(row, name) for name in SealedEntry.__slots__}
+    return SealedEntry(**values | {"leaf": bytes(values["leaf"]), "sealed": bytes(values["sealed"])})
 
 
 def add_checkpoint(conn: Connection, published: PublishedCheckpoint) -> None:
@@ -277,9 +271,9 @@ def checkpoints(conn: Connection, origin: str) -> list[PublishedCheckpoint]:
     return [_published(row) for row in conn.execute(query)]
 
 
-def _published(row: object) -> PublishedCheckpoint:
-    values = {name: getattr(row, name) for name in PublishedCheckpoint.__slots__}
-    return PublishedCheckpoint(**{n: bytes(v) if isinstance(v, memoryview) else v for n, v in values.items()})
+def _published(row: Any) -> PublishedCheckpoint:
+    values: dict[str, Any] = {name: getattr(row, name) for name in PublishedCheckpoint.__slots__}
+    return PublishedCheckpoint(**values | {"root": bytes(values["root"]), "note": bytes(values["note"])})
 
 
 def witnessed(conn: Connection, origin: str) -> bytes | None:

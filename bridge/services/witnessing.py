@@ -1,0 +1,246 @@
+"""Witnessing: this node cosigns the ledger's checkpoints, and keeps evidence against a host that shows two histories.
+
+What makes a ledger that one member hosts tamper-evident is this and nothing else. The node cosigns a checkpoint only
+when
+
+(1) it is of this chain's log and at least one member's signature under it verifies (the host's, usually);
+(2) it extends, by an RFC 6962 consistency proof, the one this node cosigned last, and its time does not go back;
+(3) what is about to be cosigned is on the disk before the cosignature leaves the node.
+
+Members' keys come from the trust file the node was given, or else from the ledger's state: a key swapped there would
+be in the ledger's log for every member to see.
+
+Two signed checkpoints of one log that cannot both be right are kept, with who showed them, and raise an alarm that
+stays until an operator looks: a member shows them to the others, and the host has no answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine
+
+from anchor import merkle
+from anchor.chain.client import ChainClient
+from anchor.checkpoint import SignedCheckpoint, ledger_origin, parse, render, sign
+from anchor.errors import FormatError, VerificationError
+from anchor.gm import PrivateKey, sm3
+from anchor.trust import Trust
+from bridge.storage import evidence
+from bridge.storage.database import read_transaction, transact
+from bridge.storage.evidence import Conflict
+
+MAX_MEMBERS = 256
+"""Members read from the ledger's state: as many as a checkpoint may carry signatures."""
+SAME_SIZE = "two-roots-of-one-size"
+NOT_AN_EXTENSION = "not-an-extension"
+"""Kinds of contradiction, stable names."""
+SHRUNK = "shrunk"
+"""The ledger shows a smaller log than this node has cosigned: perhaps an old copy of it was restored."""
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessRun:
+    """What one look at the ledger led to.
+
+    ``outcome``: "cosigned", "unchanged" (cosigned before, handed in again when it had been lost), or why not:
+    "conflict", "shrunk", "invalid". ``size`` is the checkpoint's; ``alarm`` says that an operator has to look,
+    ``detail`` why.
+    """
+
+    outcome: str
+    size: int
+    detail: str = ""
+
+    @property
+    def alarm(self) -> bool:
+        """Whether an operator has to look."""
+        return self.outcome in ("conflict", SHRUNK, "invalid")
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessStatus:
+    """What this node has cosigned last (0 and None before the first) and the contradictions it keeps."""
+
+    size: int
+    cosigned: int | None
+    conflicts: tuple[Conflict, ...]
+
+
+class _Contradiction(Exception):
+    """Two signed checkpoints that cannot both be right."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(detail)
+        self.kind = kind
+        self.detail = detail
+
+
+class WitnessService:
+    """Checks and cosigns one ledger's checkpoints for one member."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        chain: ChainClient,
+        org: str,
+        key: PrivateKey,
+        chain_id: str,
+        clock: Callable[[], float] = time.time,
+        *,
+        trust: Trust | None = None,
+    ) -> None:
+        """``trust``: the members' keys, from outside the ledger; None takes them from its state."""
+        self._engine = engine
+        self._chain = chain
+        self._org = org
+        self._key = key
+        self._chain_id = chain_id
+        self._origin = ledger_origin(chain_id)
+        self._clock = clock
+        self._trust = trust
+
+    def run(self) -> WitnessRun:
+        """Check the ledger's newest checkpoint and cosign it; raises ``ChainError`` when the ledger does not answer."""
+        note = self._chain.checkpoint()
+        try:
+            signed = self._checked(note)
+        except (FormatError, VerificationError) as error:
+            return WitnessRun("invalid", 0, str(error))
+        size = signed.checkpoint.size
+        last = self.last()
+        if last is not None and size < last.checkpoint.size:
+            return WitnessRun(SHRUNK, size, f"this node has cosigned {last.checkpoint.size} entries before")
+        with self._keeping_contradictions(last, signed, self._origin) as contradiction:
+            if last is not None:
+                self._compare(last, signed)
+        if contradiction:
+            return WitnessRun("conflict", size, contradiction[0])
+        if last is not None and last.checkpoint == signed.checkpoint:
+            if signed.by(self._org):
+                return WitnessRun("unchanged", size)
+            self._chain.cosign(render(last))
+            return WitnessRun("unchanged", size, "handed in again")
+        self._cosign(signed)
+        return WitnessRun("cosigned", size)
+
+    def observe(self, note: bytes, source: str) -> WitnessRun:
+        """Compare a ledger checkpoint that another member showed (``source``: who) with what this node has cosigned.
+
+        Members do this on every call between nodes, so that a host cannot show two of them different histories for
+        long. A checkpoint ahead of this node's is compared through the ledger's own consistency proof.
+        """
+        try:
+            signed = self._checked(note)
+        except (FormatError, VerificationError) as error:
+            return WitnessRun("invalid", 0, str(error))
+        last = self.last()
+        if last is None:
+            return WitnessRun("unchanged", signed.checkpoint.size, "nothing cosigned yet")
+        older, newer = sorted((last, signed), key=lambda each: each.checkpoint.size)
+        with self._keeping_contradictions(last, signed, source) as contradiction:
+            self._compare(older, newer)
+        if contradiction:
+            return WitnessRun("conflict", signed.checkpoint.size, contradiction[0])
+        return WitnessRun("unchanged", signed.checkpoint.size)
+
+    def last(self) -> SignedCheckpoint | None:
+        """Return the checkpoint this node cosigned last, with the cosignature."""
+        with read_transaction(self._engine) as conn:
+            note = evidence.witnessed(conn, self._origin)
+        return None if note is None else parse(note)
+
+    def status(self) -> WitnessStatus:
+        """Return what was cosigned last and every contradiction kept."""
+        last = self.last()
+        with read_transaction(self._engine) as conn:
+            kept = tuple(evidence.conflicts(conn))
+        if last is None:
+            return WitnessStatus(0, None, kept)
+        own = last.by(self._org)
+        return WitnessStatus(last.checkpoint.size, own[0].time if own else None, kept)
+
+    def _checked(self, note: bytes) -> SignedCheckpoint:
+        """Step (1); raises ``FormatError`` or ``VerificationError``."""
+        signed = parse(note)
+        if signed.checkpoint.origin != self._origin:
+            raise VerificationError("the checkpoint is of another ledger")
+        signed.checkpoint.integer("time")
+        signed.checkpoint.binary("state")
+        if not self._members().verify_signatures(signed):
+            raise VerificationError("nobody has signed the ledger's checkpoint")
+        return signed
+
+    def _members(self) -> Trust:
+        if self._trust is not None:
+            return self._trust
+        members = self._chain.state_with_prefix("member/", MAX_MEMBERS)
+        return Trust.from_members(self._chain_id, 1, (), members.values())
+
+    def _compare(self, older: SignedCheckpoint, newer: SignedCheckpoint) -> None:
+        """Step (2); raises ``_Contradiction``."""
+        first, second = older.checkpoint, newer.checkpoint
+        if first.size == second.size:
+            if first.root != second.root:
+                raise _Contradiction(SAME_SIZE, f"two roots are signed for {first.size} entries")
+            if first.extensions != second.extensions and first.integer("height") == second.integer("height"):
+                raise _Contradiction(SAME_SIZE, f"two states are signed for {first.size} entries")
+            return
+        if second.integer("time") < first.integer("time"):
+            raise _Contradiction(NOT_AN_EXTENSION, "the ledger's time went back")
+        if first.size == 0:
+            return
+        proof = self._chain.consistency_proof(first.size, second.size)
+        try:
+            merkle.verify_consistency(
+                size1=first.size, size2=second.size, root1=first.root, root2=second.root, proof=proof
+            )
+        except VerificationError:
+            detail = f"{second.size} entries do not extend the {first.size} cosigned before"
+            raise _Contradiction(NOT_AN_EXTENSION, detail) from None
+
+    @contextmanager
+    def _keeping_contradictions(
+        self, first: SignedCheckpoint | None, second: SignedCheckpoint, source: str
+    ) -> Iterator[list[str]]:
+        """Keep the two checkpoints as evidence when what is inside finds that they contradict each other."""
+        found: list[str] = []
+        try:
+            yield found
+        except _Contradiction as contradiction:
+            assert first is not None
+            notes = (render(first), render(second))
+            texts = b"\n".join(each.checkpoint.text() for each in (first, second))
+            conflict = Conflict(
+                fingerprint=sm3(contradiction.kind.encode() + b"\n" + texts).hex(),
+                origin=self._origin,
+                kind=contradiction.kind,
+                source=source[:200],
+                first=notes[0],
+                second=notes[1],
+                detected=int(self._clock()),
+            )
+            transact(self._engine, lambda conn: evidence.add_conflict(conn, conflict))
+            found.append(f"{contradiction.kind}: {contradiction.detail}")
+
+    def _cosign(self, signed: SignedCheckpoint) -> None:
+        """Step (3): sign, make durable, hand in."""
+        now = int(self._clock())
+        checkpoint = signed.checkpoint
+        own = sign(checkpoint, self._org, self._key, now)
+        host = tuple(signature for signature in signed.signatures if signature.org != self._org)
+        cosigned = render(SignedCheckpoint(checkpoint, (*host, own)))
+
+        def persist(conn: Connection) -> bool:
+            newest = evidence.witnessed(conn, self._origin)
+            if newest is not None and parse(newest).checkpoint.size > checkpoint.size:
+                return False
+            evidence.set_witnessed(conn, self._origin, checkpoint.size, cosigned, now)
+            return True
+
+        if not transact(self._engine, persist):
+            return  # another process of this node cosigned a later one meanwhile
+        self._chain.cosign(render(SignedCheckpoint(checkpoint, (own,))))
