@@ -86,9 +86,7 @@ class _Compiler:
         body: core_schema.CoreSchema = core_schema.typed_dict_schema(fields, strict=True, extra_behavior="forbid")
         return _with_checks(shape, body, demanded, self._lean)
 
-    def _element(
-        self, owner: str, name: str, element: Element, targets: tuple[str, ...]
-    ) -> core_schema.CoreSchema:
+    def _element(self, owner: str, name: str, element: Element, targets: tuple[str, ...]) -> core_schema.CoreSchema:
         codes = required_codes(owner, name, element.codes)
         schema: core_schema.CoreSchema
         if owner == "Reference" and name == "reference":
@@ -120,7 +118,9 @@ def _with_checks(
         checks.append(_demand_check(tuple(demanded)))
     if shape.name == EXTENSION:
         checks.append(_extension_check)
-    if checks:
+    if shape.name == "Reference":
+        body = core_schema.with_info_after_validator_function(_collect, body)
+    elif checks:
         body = core_schema.no_info_after_validator_function(_all_of(checks), body)
     elif not any(each.required for each in shape.elements.values()) and not shape.resource:
         # FHIR R4 2.6.2 (JSON): objects are never empty. min() of an empty dict raises ValueError and runs in C.
@@ -140,15 +140,18 @@ def _all_of(checks: list[Callable[[dict[str, Any]], None]]) -> Callable[[dict[st
 
 
 def _choice_check(names: tuple[str, ...], required: bool, lean: bool) -> Callable[[dict[str, Any]], None]:
-    # A choice may also be made by a primitive's sibling alone: _valueString without valueString.
-    group = frozenset(names) if lean else frozenset(names) | {"_" + name for name in names}
+    values = frozenset(names)
+    # In the full validator a sibling alone (_valueString without valueString) also makes the choice.
+    siblings = frozenset() if lean else frozenset("_" + name for name in names)
 
     def check(value: dict[str, Any]) -> None:
-        present = value.keys() & group
-        if len(present) > 1 and len({name.lstrip("_") for name in present}) > 1:
-            raise PydanticCustomError("choice_many", "only one data type of a choice may stand")
-        if required and not present:
+        chosen = value.keys() & values
+        if required and not chosen:
             raise PydanticCustomError("choice_missing", "one data type of a required choice must stand")
+        if siblings:
+            chosen |= {name[1:] for name in value.keys() & siblings}
+        if len(chosen) > 1:
+            raise PydanticCustomError("choice_many", "only one data type of a choice may stand")
 
     return check
 
@@ -181,16 +184,17 @@ def _reference_text(targets: tuple[str, ...]) -> core_schema.CoreSchema:
     types = "|".join(map(re.escape, targets)) if targets else "[A-Z][A-Za-z]{1,63}"
     relative = rf"({types})(/{_ID}(/_history/{_ID})?|\?[^\s\x00-\x1F]+)"
     absolute = r"[A-Za-z][A-Za-z0-9+.-]*:[^\s\x00-\x1F]+"
-    text = core_schema.str_schema(
+    return core_schema.str_schema(
         strict=True, pattern=rf"^({relative}|{absolute}|#[^\s\x00-\x1F]*)$", max_length=MAX_STRING_CHARS
     )
-    return core_schema.with_info_after_validator_function(_collect, text)
 
 
-def _collect(value: str, info: core_schema.ValidationInfo) -> str:
-    if info.context is not None:
-        info.context.append(value)
-    return value
+def _collect(value: dict[str, Any], info: core_schema.ValidationInfo) -> None:
+    """Check a Reference and note where it points, unless an identifier also says what it means."""
+    if not value:
+        raise PydanticCustomError("empty_object", "an object may not be empty")
+    if info.context is not None and "reference" in value and "identifier" not in value:
+        info.context.append(value["reference"])
 
 
 def _resource_type(value: Any) -> str:

@@ -33,6 +33,7 @@ _TEXTS = {
     "choice_many": "only one data type of a choice may stand",
     "choice_missing": "one data type of a required choice must stand",
     "extension_content": "an extension has either a value or extensions",
+    "empty_object": "an object may not be empty",
     "resource_type": "not a resource of a known type",
     "recursion_loop": "an element contains itself",
 }
@@ -45,7 +46,10 @@ def diagnose(type_name: str, resource: dict[str, Any], own: ValidationError) -> 
     for errors in (_models_errors(type_name, resource), own.errors(include_url=False, include_input=False)):
         for error in errors:
             location = _location(type_name, error["loc"])
-            found.setdefault(location, Issue("error", "invalid", location, _TEXTS.get(error["type"], _OTHER)))
+            text = _TEXTS.get(error["type"], _OTHER)
+            # The models say "value error" for many things; the own validator's reason is then the better one.
+            if location not in found or found[location].text == _OTHER:
+                found[location] = Issue("error", "invalid", location, text)
     return list(found.values())[:MAX_ISSUES]
 
 

@@ -16,8 +16,28 @@ from importlib.resources import files
 from typing import Any
 
 PRIMITIVES = frozenset(
-    "boolean string base64Binary code id decimal integer unsignedInt positiveInt uri canonical oid uuid url markdown "
-    "xhtml date dateTime instant time".split()
+    [
+        "boolean",
+        "string",
+        "base64Binary",
+        "code",
+        "id",
+        "decimal",
+        "integer",
+        "unsignedInt",
+        "positiveInt",
+        "uri",
+        "canonical",
+        "oid",
+        "uuid",
+        "url",
+        "markdown",
+        "xhtml",
+        "date",
+        "dateTime",
+        "instant",
+        "time",
+    ]
 )
 ANY_RESOURCE = "Resource"
 EXTENSION = "Extension"
@@ -25,10 +45,38 @@ PRIMITIVE_EXTENSION = "FHIRPrimitiveExtension"
 _SKIPPED_FIELDS = frozenset({"fhir_comments"})  # FHIR R4 removed comments from JSON
 
 EMITTED_TYPES = tuple(
-    "AllergyIntolerance Binary Bundle Composition Condition Coverage Device DiagnosticReport DocumentReference Encounter "
-    "Immunization Location MedicationAdministration MedicationDispense MedicationRequest MessageHeader Observation "
-    "OperationOutcome Organization Patient Practitioner PractitionerRole Procedure Provenance RelatedPerson "
-    "ServiceRequest Specimen AuditEvent Consent Extension".split()
+    [
+        "AllergyIntolerance",
+        "Binary",
+        "Bundle",
+        "Composition",
+        "Condition",
+        "Coverage",
+        "Device",
+        "DiagnosticReport",
+        "DocumentReference",
+        "Encounter",
+        "Immunization",
+        "Location",
+        "MedicationAdministration",
+        "MedicationDispense",
+        "MedicationRequest",
+        "MessageHeader",
+        "Observation",
+        "OperationOutcome",
+        "Organization",
+        "Patient",
+        "Practitioner",
+        "PractitionerRole",
+        "Procedure",
+        "Provenance",
+        "RelatedPerson",
+        "ServiceRequest",
+        "Specimen",
+        "AuditEvent",
+        "Consent",
+        "Extension",
+    ]
 )
 """Resource types (and Extension) whose structures are kept in ``structures.json``, with every type they contain."""
 
@@ -89,7 +137,10 @@ def derive(name: str) -> Structure:
     }
     aliases = {key: field.alias or key for key, field in model.model_fields.items()}
     choices = tuple(
-        (tuple(aliases[key] for key in keys), bool(model.model_fields[keys[0]].json_schema_extra["one_of_many_required"]))
+        (
+            tuple(aliases[key] for key in keys),
+            bool(model.model_fields[keys[0]].json_schema_extra["one_of_many_required"]),
+        )
         for keys in groups.values()
     )
     return Structure(name, model.has_resource_base(), elements, choices)
@@ -98,7 +149,9 @@ def derive(name: str) -> Structure:
 def model_class(name: str) -> Any:
     """The fhir.resources R4B model of a type. Raises KeyError for an unknown name."""
     registry = import_module("fhir_core.constraints").FHIR_TYPES_MAPS
-    import_module("fhir.resources.R4B.fhirtypes")  # fills the registry, under the prefix "R4." (its pattern cuts the B off)
+    import_module(
+        "fhir.resources.R4B.fhirtypes"
+    )  # fills the registry, under the prefix "R4." (its pattern cuts the B off)
     module, _, attribute = str(registry[f"R4.{name}Type"]).rpartition(".")
     return getattr(import_module(module), attribute)
 
