@@ -24,10 +24,12 @@ A transaction passes these gates in this order; the first that fails gives the c
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from anchor.chain.client import TransactionResult
+from anchor.checkpoint import Checkpoint, ledger_origin
 from anchor.contracts import access, checkpoint, consent, member_keys, membership
 from anchor.contracts.view import Changes, Rule, Value, refuse
 from anchor.errors import SignatureInvalid, TransactionRejected
@@ -102,9 +104,11 @@ class Ledger:
         self._state = state
 
     @classmethod
-    def in_memory(cls, genesis: Genesis, signatures: SignatureCache | None = None) -> Ledger:
-        """Return a ledger at height 0 that keeps its whole state in memory: for replays, and for an engine's first start."""
-        state = MemoryState()
+    def in_memory(
+        cls, genesis: Genesis, *, state: MemoryState | None = None, signatures: SignatureCache | None = None
+    ) -> Ledger:
+        """Return a ledger at height 0 with its whole state in memory: for replays and for an engine's first start."""
+        state = MemoryState() if state is None else state
         tree = StateTree(state.buckets)
         initial = genesis.state()
         values = {key: encode(value) for key, value in initial.items()}
@@ -139,7 +143,7 @@ class Ledger:
         return tx
 
     def apply_block(self, envelopes: Sequence[bytes], time: int) -> BlockResult:
-        """Compute the next block over ``envelopes``, in order, at ``time`` (never before the last block's). Changes nothing."""
+        """Compute the next block over ``envelopes``, in order, at ``time`` (the last block's if later)."""
         view = _BlockView(self, max(time, self.head.time), self.head.height + 1)
         log = self.head.log.copy()
         results: list[TransactionResult] = []
@@ -267,14 +271,14 @@ def log_entry(tx: Transaction, height: int, time: int, index: int) -> bytes:
 
 
 def unreadable_id(envelope: bytes) -> str:
-    """Return what names an envelope that holds no transaction: SM3 over a domain and its bytes, never a transaction's id."""
+    """Return what names an envelope that holds no transaction: SM3 over a domain of its own and the bytes."""
     return sm3(b"yiqiao/unreadable/v1" + envelope).hex()
 
 
 def block_header(
     *, chain: str, height: int, time: int, previous: bytes, tx_ids: Iterable[str], app_hash: bytes, log_size: int
 ) -> bytes:
-    """Return a block's canonical bytes; its hash is their SM3, ``previous`` the hash of the block before (or of genesis)."""
+    """Return a block's canonical bytes; its hash is their SM3, ``previous`` that of the block before, or of genesis."""
     return encode(
         {
             "v": 1,
@@ -286,4 +290,18 @@ def block_header(
             "app_hash": app_hash.hex(),
             "log_size": log_size,
         }
+    )
+
+
+def ledger_checkpoint(chain: str, head: Head, state_root: bytes) -> Checkpoint:
+    """Return the ledger's unsigned checkpoint after a block; the same on every node and engine."""
+    return Checkpoint(
+        origin=ledger_origin(chain),
+        size=head.log.size,
+        root=head.log.root(),
+        extensions=(
+            ("height", str(head.height)),
+            ("time", str(head.time)),
+            ("state", base64.b64encode(state_root).decode("ascii")),
+        ),
     )

@@ -1,7 +1,7 @@
 """Each signature is verified once: a bounded memory of verdicts, and of the keys that they are verified with.
 
-A verdict is a pure function of key, message and signature, so remembering it changes no outcome; only time is saved, when
-a transaction is checked on arrival and again in its block, or replayed from a block that was refused to persist.
+A verdict is a pure function of key, message and signature, so remembering it changes no outcome; only time is saved,
+when a transaction is checked on arrival and again in its block, or replayed from a block that was refused to persist.
 """
 
 from __future__ import annotations

@@ -66,6 +66,10 @@ class MemoryBuckets:
         """Replace buckets."""
         self._pairs.update(buckets)
 
+    def items(self) -> list[tuple[int, bytes]]:
+        """Return the numbers and pairs of all buckets that are not empty, in order."""
+        return sorted(self._pairs.items())
+
 
 @dataclass(frozen=True, slots=True)
 class TreeUpdate:

@@ -70,8 +70,8 @@ class Code:
 class Transaction:
     """A transaction whose form is right; nothing is said yet about its signature or its sender.
 
-    ``signed_bytes``: the canonical bytes that ``signature`` (64 bytes ``r‖s``) is over; ``expires``: the last block time
-    (Unix seconds) at which it may be accepted; ``seq``: counts the sender's accepted transactions from 1.
+    ``signed_bytes``: the canonical bytes that ``signature`` (64 bytes ``r‖s``) is over; ``expires``: the last block
+    time (Unix seconds) at which it may be accepted; ``seq``: counts the sender's accepted transactions from 1.
     """
 
     chain: str

@@ -1,8 +1,9 @@
 """Member records: the form in which an institution asks to be admitted, and the record the ledger keeps of it.
 
-A card is what an institution hands to the authority: ``{"v":1,"chain","org","name","roles","endpoint","keys","proofs"}``,
-``proofs`` mapping each signing key's id to its proof of possession. An admission carries the card's
-``{"org","name","roles","endpoint","keys","proofs"}``; the ledger keeps the same without proofs and with a status.
+A card is what an institution hands to the authority:
+``{"v":1,"chain","org","name","roles","endpoint","keys","proofs"}``, ``proofs`` mapping each signing key's id to its
+proof of possession. An admission carries the card's ``{"org","name","roles","endpoint","keys","proofs"}``; the ledger
+keeps the same without proofs and with a status.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ def card(
     since: int,
     until: int | None = None,
 ) -> Value:
-    """Return the card with which an institution asks to be admitted; ``since`` and ``until`` bound its keys' validity."""
+    """Return the card with which an institution asks to be admitted; its keys are valid from ``since``."""
     keys = [
         member_keys.key_record(signing.public_key, "sign", since=since, until=until),
         member_keys.key_record(encryption.public_key, "encrypt", since=since, until=until),

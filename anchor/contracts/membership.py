@@ -21,7 +21,7 @@ from anchor.contracts.view import Changes, Value, View, active_member, member_of
 from anchor.transaction import Code, Transaction
 
 PROPOSAL_SECONDS = 30 * 86_400
-"""How long a proposal stays open: long enough for a monthly meeting, short enough that none is forgotten and then used."""
+"""How long a proposal stays open: long enough for a monthly meeting, too short to be forgotten and then used."""
 
 _AUTHORITY = frozenset({"authority"})
 

@@ -1,4 +1,4 @@
-"""Organisation ids: the 18-character unified social credit code (统一社会信用代码, GB 32100-2015) with its check character."""
+"""Organisation ids: the 18-character unified social credit code (统一社会信用代码, GB 32100-2015)."""
 
 from __future__ import annotations
 

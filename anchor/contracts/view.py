@@ -1,8 +1,8 @@
 """What a contract may see and do: read the state, know the block, and return the values to change.
 
-A rule is a function of a transaction and a ``View``. It returns a ``Changes`` mapping, or raises ``TransactionRejected``
-and has then changed nothing, because a rule has no other way to change anything. Values read are shared: a rule builds
-new ones and never alters what it was given.
+A rule is a function of a transaction and a ``View``. It returns a ``Changes`` mapping, or raises
+``TransactionRejected`` and has then changed nothing, because a rule has no other way to change anything. Values read
+are shared: a rule builds new ones and never alters what it was given.
 """
 
 from __future__ import annotations
