@@ -1,7 +1,7 @@
 """Code tables: what a source's code means in FHIR.
 
-A table is a JSON file in ``fhir_adapters/maps`` with its source and version. A *concept* ("sex", "marital", …) asks one or
-more tables in turn, the site profile's own map first. A code without a map gives None: the caller keeps the source's
+A table is a JSON file in ``fhir_adapters/maps`` with its source and version. A *concept* ("sex", "marital", …) asks one
+or more tables in turn, the site profile's own map first. A code without a map gives None: the caller keeps the source's
 code and reports it with :func:`unmapped`, it never drops it.
 
 Table file: ``{"name", "source", "version", "source_system", "target_system", "codes": {code: [target, display]}}``;
@@ -85,7 +85,7 @@ class CodeTable:
 
 
 class ConceptLookup:
-    """The code tables as one source's profile sees them. Cheap to make; tables load once per process, when first asked."""
+    """The code tables as one source's profile sees them. Cheap to make; a table loads once, when first asked."""
 
     __slots__ = ("_maps",)
 

@@ -29,8 +29,8 @@ def validate(resource: dict[str, Any]) -> list[Issue]:
 def validate_bundle(bundle: dict[str, Any]) -> list[Issue]:
     """Issues of a transaction Bundle made by an adapter.
 
-    Every entry has a valid resource, a fullUrl and a PUT to ``Type/id`` that agree, no two entries are one resource, and
-    every relative or ``urn:uuid`` reference finds its target among the entries. References that carry an identifier
+    Every entry has a valid resource, a fullUrl and a PUT to ``Type/id`` that agree, no two entries are one resource,
+    and every relative or ``urn:uuid`` reference finds its target among the entries. References that carry an identifier
     (the row of a lab view names its patient, it does not bring it), absolute ones to other servers and those to
     contained resources are left alone.
     """

@@ -1,28 +1,18 @@
 """Required bindings that the models' metadata leaves out or cuts short (FHIR 4.0.1, value sets named beside each)."""
 
-_STATUS_ENCOUNTER = tuple(
-    ["planned", "arrived", "triaged", "in-progress", "onleave", "finished", "cancelled", "entered-in-error", "unknown"]
-)
-_STATUS_OBSERVATION = tuple(
-    ["registered", "preliminary", "final", "amended", "corrected", "cancelled", "entered-in-error", "unknown"]
-)
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+_STATUS_ENCOUNTER = _words("planned arrived triaged in-progress onleave finished cancelled entered-in-error unknown")
+_STATUS_OBSERVATION = _words("registered preliminary final amended corrected cancelled entered-in-error unknown")
 _COMPARATORS = ("<", "<=", ">=", ">")
 
 REQUIRED_CODES: dict[tuple[str, str], tuple[str, ...]] = {
     # http://hl7.org/fhir/ValueSet/diagnostic-report-status
-    ("DiagnosticReport", "status"): tuple(
-        [
-            "registered",
-            "partial",
-            "preliminary",
-            "final",
-            "amended",
-            "corrected",
-            "appended",
-            "cancelled",
-            "entered-in-error",
-            "unknown",
-        ]
+    ("DiagnosticReport", "status"): _words(
+        "registered partial preliminary final amended corrected appended cancelled entered-in-error unknown"
     ),
     # http://hl7.org/fhir/ValueSet/observation-status
     ("Observation", "status"): _STATUS_OBSERVATION,
@@ -32,24 +22,12 @@ REQUIRED_CODES: dict[tuple[str, str], tuple[str, ...]] = {
     ("Encounter", "status"): _STATUS_ENCOUNTER,
     ("EncounterStatusHistory", "status"): _STATUS_ENCOUNTER,
     # http://hl7.org/fhir/ValueSet/task-status
-    ("Task", "status"): tuple(
-        [
-            "draft",
-            "requested",
-            "received",
-            "accepted",
-            "rejected",
-            "ready",
-            "cancelled",
-            "in-progress",
-            "on-hold",
-            "failed",
-            "completed",
-            "entered-in-error",
-        ]
+    ("Task", "status"): _words(
+        "draft requested received accepted rejected ready cancelled in-progress on-hold failed completed "
+        "entered-in-error"
     ),
     # http://hl7.org/fhir/ValueSet/udi-entry-type
-    ("DeviceUdiCarrier", "entryType"): tuple(["barcode", "rfid", "manual", "card", "self-reported", "unknown"]),
+    ("DeviceUdiCarrier", "entryType"): _words("barcode rfid manual card self-reported unknown"),
     # http://hl7.org/fhir/ValueSet/quantity-comparator
     ("Quantity", "comparator"): _COMPARATORS,
     ("Age", "comparator"): _COMPARATORS,
@@ -60,45 +38,15 @@ REQUIRED_CODES: dict[tuple[str, str], tuple[str, ...]] = {
     ("AuditEvent", "action"): tuple("CRUDE"),
     ("AuditEvent", "outcome"): ("0", "4", "8", "12"),
     # http://hl7.org/fhir/ValueSet/issue-type
-    ("OperationOutcomeIssue", "code"): tuple(
-        [
-            "invalid",
-            "structure",
-            "required",
-            "value",
-            "invariant",
-            "security",
-            "login",
-            "unknown",
-            "expired",
-            "forbidden",
-            "suppressed",
-            "processing",
-            "not-supported",
-            "duplicate",
-            "multiple-matches",
-            "not-found",
-            "deleted",
-            "too-long",
-            "code-invalid",
-            "extension",
-            "too-costly",
-            "business-rule",
-            "conflict",
-            "transient",
-            "lock-error",
-            "no-store",
-            "exception",
-            "timeout",
-            "incomplete",
-            "throttled",
-            "informational",
-        ]
+    ("OperationOutcomeIssue", "code"): _words(
+        "invalid structure required value invariant security login unknown expired forbidden suppressed processing "
+        "not-supported duplicate multiple-matches not-found deleted too-long code-invalid extension too-costly "
+        "business-rule conflict transient lock-error no-store exception timeout incomplete throttled informational"
     ),
 }
 
 NOT_REQUIRED: frozenset[tuple[str, str]] = frozenset({("Expression", "language"), ("CapabilityStatement", "format")})
-"""Elements whose listed codes are only the commonest of an extensible binding."""
+"""Elements whose listed codes are only the commonest of an open binding."""
 
 
 def required_codes(type_name: str, element: str, listed: tuple[str, ...]) -> tuple[str, ...]:

@@ -15,69 +15,19 @@ from importlib import import_module
 from importlib.resources import files
 from typing import Any
 
-PRIMITIVES = frozenset(
-    [
-        "boolean",
-        "string",
-        "base64Binary",
-        "code",
-        "id",
-        "decimal",
-        "integer",
-        "unsignedInt",
-        "positiveInt",
-        "uri",
-        "canonical",
-        "oid",
-        "uuid",
-        "url",
-        "markdown",
-        "xhtml",
-        "date",
-        "dateTime",
-        "instant",
-        "time",
-    ]
-)
+_PRIMITIVE_KINDS = """boolean string base64Binary code id decimal integer unsignedInt positiveInt uri canonical oid uuid
+url markdown xhtml date dateTime instant time"""
+PRIMITIVES = frozenset(_PRIMITIVE_KINDS.split())
 ANY_RESOURCE = "Resource"
 EXTENSION = "Extension"
 PRIMITIVE_EXTENSION = "FHIRPrimitiveExtension"
 _SKIPPED_FIELDS = frozenset({"fhir_comments"})  # FHIR R4 removed comments from JSON
 
-EMITTED_TYPES = tuple(
-    [
-        "AllergyIntolerance",
-        "Binary",
-        "Bundle",
-        "Composition",
-        "Condition",
-        "Coverage",
-        "Device",
-        "DiagnosticReport",
-        "DocumentReference",
-        "Encounter",
-        "Immunization",
-        "Location",
-        "MedicationAdministration",
-        "MedicationDispense",
-        "MedicationRequest",
-        "MessageHeader",
-        "Observation",
-        "OperationOutcome",
-        "Organization",
-        "Patient",
-        "Practitioner",
-        "PractitionerRole",
-        "Procedure",
-        "Provenance",
-        "RelatedPerson",
-        "ServiceRequest",
-        "Specimen",
-        "AuditEvent",
-        "Consent",
-        "Extension",
-    ]
-)
+_EMITTED = """AllergyIntolerance AuditEvent Binary Bundle Composition Condition Consent Coverage Device DiagnosticReport
+DocumentReference Encounter Extension Immunization Location MedicationAdministration MedicationDispense MedicationRequest
+MessageHeader Observation OperationOutcome Organization Patient Practitioner PractitionerRole Procedure Provenance
+RelatedPerson ServiceRequest Specimen Task"""
+EMITTED_TYPES = tuple(_EMITTED.split())
 """Resource types (and Extension) whose structures are kept in ``structures.json``, with every type they contain."""
 
 
@@ -131,7 +81,7 @@ def derive(name: str) -> Structure:
     required = {field for field, _ in model.get_required_fields(model)}
     groups = model.get_one_of_many_fields(model)
     elements = {
-        (field.alias or key): _element(field, key, (field.alias or key) in required or key in required)
+        (field.alias or key): _element(field, (field.alias or key) in required or key in required)
         for key, field in model.model_fields.items()
         if key not in _SKIPPED_FIELDS and key != "resource_type"
     }
@@ -146,12 +96,14 @@ def derive(name: str) -> Structure:
     return Structure(name, model.has_resource_base(), elements, choices)
 
 
+def _choice_required(field: Any) -> bool:
+    return bool(field.json_schema_extra["one_of_many_required"])
+
+
 def model_class(name: str) -> Any:
     """The fhir.resources R4B model of a type. Raises KeyError for an unknown name."""
     registry = import_module("fhir_core.constraints").FHIR_TYPES_MAPS
-    import_module(
-        "fhir.resources.R4B.fhirtypes"
-    )  # fills the registry, under the prefix "R4." (its pattern cuts the B off)
+    import_module("fhir.resources.R4B.fhirtypes")  # fills the registry, under "R4." without the B
     module, _, attribute = str(registry[f"R4.{name}Type"]).rpartition(".")
     return getattr(import_module(module), attribute)
 
@@ -185,7 +137,7 @@ def _packed() -> dict[str, Any]:
     return content
 
 
-def _element(field: Any, key: str, listed_required: bool) -> Element:
+def _element(field: Any, listed_required: bool) -> Element:
     extra = field.json_schema_extra or {}
     many, nulls, kind = False, False, ""
     for part in _alternatives(field.annotation):
