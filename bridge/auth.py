@@ -16,7 +16,6 @@ from typing import Any, Literal, TypeVar
 from flask import Flask, current_app, g, request
 
 from bridge.errors import AuthenticationRequired, PermissionDenied
-from bridge.peer_signature import verify_request
 from bridge.tokens import ROLE_PERMISSIONS, TokenBook
 
 PUBLIC = "public"
@@ -111,14 +110,7 @@ def _authenticate(node: Any, book: TokenBook) -> Principal:
 
 def _member(node: Any) -> Principal:
     """Authenticate an SM2-signed request against the keys on the ledger."""
-    org = verify_request(
-        request.method,
-        request.url,
-        request.headers,
-        request.get_data(cache=True),
-        member_lookup=lambda org: node.chain.state(f"member/{org}"),
-        audience=node.settings.node.org,
-        nonces=node.nonces,
-        now=time.time(),
+    org = node.peers.verify(
+        method=request.method, url=request.url, headers=request.headers, body=request.get_data(cache=True)
     )
     return Principal("member", org, org, MEMBER_PERMISSIONS, org=org)

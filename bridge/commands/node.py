@@ -14,17 +14,17 @@ import click
 from bridge.settings import ROLES, Settings, load_settings
 from bridge.tokens import ROLE_PERMISSIONS
 
+ENVIRONMENTS = ["production", "demo", "test"]
 DEFAULT_HTTP_PORT = 8080
 DEFAULT_MLLP_PORT = 2575
 SECONDS_PER_DAY = 86_400
-STARTING_TEXT = "starting / 正在启动"
 
 home_option = click.option(
     "--home",
     required=True,
     envvar="YIQIAO_HOME",
     type=click.Path(path_type=Path),
-    help="Home of the node [YIQIAO_HOME].",
+    help="Home of the node; or YIQIAO_HOME.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
 
@@ -35,9 +35,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JS
 @click.option("--name", required=True, help="Name of the institution.")
 @click.option("--role", "roles", required=True, multiple=True, type=click.Choice(ROLES), help="May be repeated.")
 @click.option("--endpoint", default="", help="Base URL for the other members  [default: http://127.0.0.1:HTTP-PORT]")
-@click.option(
-    "--environment", type=click.Choice(["production", "demo", "test"]), default="production", show_default=True
-)
+@click.option("--environment", type=click.Choice(ENVIRONMENTS), default="production", show_default=True)
 @click.option("--http-host", default="127.0.0.1", show_default=True)
 @click.option("--http-port", type=click.IntRange(1, 65535), default=DEFAULT_HTTP_PORT, show_default=True)
 @click.option("--mllp-port", type=click.IntRange(0, 65535), default=DEFAULT_MLLP_PORT, show_default=True,
@@ -83,14 +81,18 @@ def init(home: Path, mllp_port: int, endpoint: str, http_port: int, as_json: boo
 
 def _report_home(settings: Settings, as_json: bool) -> None:
     if as_json:
-        node = settings.node
-        click.echo(json.dumps({"home": str(settings.home), "org": node.org, "chain": settings.ledger.chain,
-                               "genesis": str(settings.path(settings.ledger.genesis)), "endpoint": node.endpoint}))  # fmt: skip
+        created = {
+            "home": str(settings.home),
+            "org": settings.node.org,
+            "chain": settings.ledger.chain,
+            "genesis": str(settings.path(settings.ledger.genesis)),
+            "endpoint": settings.node.endpoint,
+        }
+        click.echo(json.dumps(created))
         return
+    keys = settings.path(settings.keys.directory)
     click.echo(f"created {settings.home} for {settings.node.name} ({settings.node.org}) / 节点已创建")
-    click.echo(
-        f"back up {settings.path(settings.keys.directory)}: without its keys the records cannot be opened / 请备份密钥"
-    )
+    click.echo(f"back up {keys}: without these keys the records cannot be opened / 请备份密钥")
     click.echo(f"next: yiqiao serve --home {settings.home}")
 
 
