@@ -81,6 +81,13 @@ def multiply(scalar: int, point: Affine) -> Jacobian:
     return result
 
 
+def signature_point(public_key: Affine, s: int, t: int) -> Affine | None:
+    """Return sG + tP (GB/T 32918.2, 7.1 B6), or None when it is infinity."""
+    total = multiply(s, GENERATOR)
+    other = to_affine(multiply(t, public_key))
+    return to_affine(total if other is None else add_affine(total, other))
+
+
 def recover_public_keys(digest: bytes, signature: bytes) -> Iterator[bytes]:
     """Yield the public keys (at most four) under which ``signature`` holds for ``digest``.
 

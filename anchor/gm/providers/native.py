@@ -13,11 +13,12 @@ from typing import Final
 import gmssl_pyx
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
+from gmpy2 import mpz
 
 from anchor.errors import DecryptionError, KeyFormatError
 from anchor.gm import der
-from anchor.gm.arithmetic import recover_public_keys
-from anchor.gm.curve import SCALAR_BYTES, decode_signature, is_on_curve, is_private_scalar
+from anchor.gm.arithmetic import recover_public_keys, signature_point
+from anchor.gm.curve import SCALAR_BYTES, N, decode_point, decode_signature, is_on_curve, is_private_scalar
 
 TAG_BYTES = 16
 _PROBES = (b"\x01" * 32, b"\x02" * 32)  # digests signed to find a public key; any two differing ones do
@@ -79,10 +80,19 @@ class NativeProvider:
         return r.to_bytes(SCALAR_BYTES, "big") + s.to_bytes(SCALAR_BYTES, "big")
 
     def verify_digest(self, public_key: bytes, digest: bytes, signature: bytes) -> bool:
-        """Tell whether ``r || s`` holds; GmSSL sees only signatures in range."""
+        """Tell whether ``r || s`` holds; GmSSL sees only signatures in range.
+
+        GmSSL takes sG + tP at infinity for a point with x = 0, and so accepts r = e with an s that only the owner can
+        make. All providers must agree on every signature, so that case is decided by the complete formulas.
+        """
         numbers = decode_signature(signature)
         if numbers is None:
             return False
+        r, s = numbers
+        if (r - int.from_bytes(digest, "big")) % N == 0:
+            x, y = decode_point(public_key)
+            point = signature_point((mpz(x), mpz(y)), s, (r + s) % N)
+            return point is not None and int(point[0]) % N == 0
         return bool(gmssl_pyx.sm2_verify_sm3_digest(public_key[1:], digest, der.encode_signature(*numbers)))
 
     def encrypt(self, public_key: bytes, plaintext: bytes) -> bytes:

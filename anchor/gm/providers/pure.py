@@ -2,8 +2,8 @@
 
 Slow (some ten signatures a second) and not constant-time: for cross-checks, and for a machine the fast libraries do
 not run on. Its traps, all avoided here: it draws nonces from ``random.choice`` (ours come from ``secrets``), its
-``decrypt`` ignores the hash that protects the ciphertext, its constructor strips leading 0s and 4s off a public key,
-and ``sm3_hash`` changes its argument.
+``decrypt`` ignores the hash that protects the ciphertext, its ``verify`` errs where sG and tP are equal or opposite,
+its constructor strips leading 0s and 4s off a public key, and ``sm3_hash`` changes its argument.
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ TAG_BYTES = 16
 _BLOCK_BYTES = 16
 _HMAC_BLOCK_BYTES = 64
 _GCM_POLYNOMIAL = 0xE1 << 120  # x^128 + x^7 + x^2 + x + 1, bits reflected (NIST SP 800-38D, 6.3)
+_COORDINATE_DIGITS = 64
+_ONE = "1"  # the z that makes gmssl's affine hex form a Jacobian one
 _GENERATOR = gmssl_sm2.default_ecc_table["g"]
 
 
@@ -78,15 +80,21 @@ class PureProvider:
                 return bytes.fromhex(signature)
 
     def verify_digest(self, public_key: bytes, digest: bytes, signature: bytes) -> bool:
-        """Tell whether ``r || s`` holds."""
-        if decode_signature(signature) is None:
+        """Tell whether ``r || s`` holds (GB/T 32918.2, 7.1)."""
+        numbers = decode_signature(signature)
+        if numbers is None or sum(numbers) % N == 0:
             return False
+        r, s = numbers
         curve = _curve()
-        curve.public_key = public_key[1:].hex()
-        try:
-            return bool(curve.verify(signature.hex(), digest))
-        except TypeError:  # gmssl has no form of the point at infinity and trips over it
+        ours, theirs = curve._kg(s, _GENERATOR), curve._kg((r + s) % N, public_key[1:].hex())
+        if ours == theirs:
+            total = curve._double_point(ours + _ONE)
+        elif ours[:_COORDINATE_DIGITS] == theirs[:_COORDINATE_DIGITS]:  # opposite points: infinity
             return False
+        else:
+            total = curve._add_point(ours + _ONE, theirs)
+        x = int(curve._convert_jacb_to_nor(total)[:_COORDINATE_DIGITS], 16)
+        return (int.from_bytes(digest, "big") + x - r) % N == 0
 
     def encrypt(self, public_key: bytes, plaintext: bytes) -> bytes:
         """Return the GM/T 0009 DER ciphertext (GB/T 32918.4, 6.1)."""
