@@ -1,0 +1,123 @@
+"""One conversion in progress: the resources made so far, the issues met, and what the site's profile says."""
+
+from typing import Any
+from urllib.parse import quote
+
+from fhir_adapters.codes import Concept, ConceptLookup
+from fhir_adapters.hl7v2.escapes import unescape
+from fhir_adapters.hl7v2.header import Header
+from fhir_adapters.hl7v2.message import NULL, Segment
+from fhir_adapters.identifiers import assigning_system
+from fhir_adapters.profile import SourceProfile
+from fhir_adapters.result import Issue, Severity
+
+Json = dict[str, Any]
+
+DATA_ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
+ORIGINAL_TEXT = "http://hl7.org/fhir/StructureDefinition/originalText"
+
+
+class Conversion:
+    """The state that the mappings of one message share. Not thread-safe, used once."""
+
+    __slots__ = (
+        "_systems",
+        "_used",
+        "charset",
+        "header",
+        "issues",
+        "lookup",
+        "memo",
+        "profile",
+        "resources",
+        "time_zone",
+    )
+
+    def __init__(self, profile: SourceProfile, header: Header) -> None:
+        self.profile = profile
+        self.header = header
+        self.charset = header.charset
+        self.time_zone = profile.time_zone
+        self.lookup = ConceptLookup(profile)
+        self.issues: list[Issue] = []
+        self.resources: dict[str, Json] = {}
+        self.memo: dict[tuple[str, str], str | None] = {}
+        """Raw field -> reference, by kind: one practitioner, place or organization is mapped once per message."""
+        self._systems: dict[str, str] = {}
+        self._used: dict[str, int] = {}
+
+    def issue(self, severity: Severity, code: str, segment: Segment, number: int, text: str, component: int = 0) -> None:
+        """Remark on a field; ``text`` must not repeat what stands in it."""
+        where = segment.where(number)
+        self.issues.append(Issue(severity, code, f"{where}.{component}" if component else where, text))
+
+    def unmapped_code(self, concept: str, segment: Segment, number: int) -> None:
+        """Remark that a code has no map and was kept as the source wrote it."""
+        self.issue("warning", "unmapped-code", segment, number, f"no map for this code of {concept}; it is kept as sent")
+
+    def leftover(self, parts: list[str], carried: int, segment: Segment, number: int) -> None:
+        """Remark on every component after the first ``carried`` that holds a value."""
+        for position in range(carried, len(parts)):
+            if parts[position] and parts[position] != NULL:
+                self.not_mapped(segment, number, position + 1)
+
+    def not_mapped(self, segment: Segment, number: int, component: int = 0) -> None:
+        """Remark that a field or component has no place in the resources made."""
+        self.issue("information", "not-mapped", segment, number, "no mapping carries this over", component)
+
+    def text(self, raw: str) -> str:
+        """The text of a component: unescaped, blanks at the ends removed, null as ""."""
+        if "\\" in raw:
+            raw = unescape(raw, self.charset)
+        return "" if raw == NULL else raw.strip()
+
+    def find(self, concept: str, code: str) -> Concept | None:
+        """What a source code means, None when neither the site nor a table says."""
+        return self.lookup.find(concept, code)
+
+    def system(self, authority: str) -> str:
+        """The identifier system of a raw assigning authority (HD as a component: parts divided by ``&``)."""
+        found = self._systems.get(authority)
+        if found is None:
+            namespace, universal, kind = [*(self.text(part) for part in authority.split("&")), "", "", ""][:3]
+            found = self._systems[authority] = assigning_system(self.profile, namespace, universal, kind)
+        return found
+
+    def local_system(self, kind: str) -> str:
+        """A system of codes or numbers that mean something only within this message's sender, by kind."""
+        sender = self.header.sending_facility or self.header.sending_application or self.profile.default_authority
+        return f"{self.profile.base_url}/NamingSystem/{quote(self.text(sender), safe='')}/{kind}"
+
+    def message_key(self, place: str) -> str:
+        """A business key for what nothing but its place in this message names: stable for a redelivery."""
+        return f"{self.header.control_id}#{place}"
+
+    def put(self, resource: Json) -> str:
+        """Add a resource, or complete the one of the same id with what it lacks; returns its reference."""
+        reference = f"{resource['resourceType']}/{resource['id']}"
+        known = self.resources.setdefault(reference, resource)
+        if known is not resource:
+            for name, value in resource.items():
+                known.setdefault(name, value)
+        return reference
+
+    def occurrence(self, key: str) -> int:
+        """How often a business key was used in this message before: 0 the first time."""
+        count = self._used.get(key, 0)
+        self._used[key] = count + 1
+        return count
+
+
+def keep_original(target: Json, element: str, text: str, reason: str = "error") -> None:
+    """Say that a primitive element has no usable value, and keep what the source wrote."""
+    target["_" + element] = {
+        "extension": [
+            {"url": DATA_ABSENT, "valueCode": reason},
+            {"url": ORIGINAL_TEXT, "valueString": text},
+        ]
+    }
+
+
+def add_extension(target: Json, url: str, value: str, content: Any) -> None:
+    """Append an extension whose ``value[x]`` element is called ``value``."""
+    target.setdefault("extension", []).append({"url": url, value: content})
