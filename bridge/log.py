@@ -43,8 +43,8 @@ def configure_logging(process: str, level: str = "info") -> None:
 
 
 def get_logger(name: str) -> Any:
-    """Return a logger whose lines carry ``logger=name``."""
-    return structlog.get_logger(logger=name)
+    """Return a logger whose lines carry ``part=name``."""
+    return structlog.get_logger(part=name)
 
 
 def _name_process(process: str) -> Any:

@@ -12,7 +12,7 @@ import asyncio
 import secrets
 import signal
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from datetime import UTC, datetime
 from typing import Protocol
 
@@ -26,7 +26,6 @@ from fhir_adapters.hl7v2.framing import Frame, FrameDecoder, FramingFault, frame
 from fhir_adapters.hl7v2.header import read_header
 
 READ_BYTES = 64 * 1024
-RECEIVER_THREADS = 64  # receivers that wait for one group commit together; more only adds to its size
 WRITE_SECONDS = 30.0  # a sender that does not take its acknowledgement for this long is dropped
 BACKLOG = 256
 CONTROL_ID_BYTES = 10  # 20 hex characters, the most that MSH-10 holds before version 2.7
@@ -43,9 +42,9 @@ class Reply(Protocol):
 
 
 class Receiver(Protocol):
-    """Takes one message of a source into the inbox and answers it; returns after the commit."""
+    """Hands one message of a source to the inbox; the future has its answer once the message is on the disk."""
 
-    def __call__(self, source: str, raw: bytes) -> Reply: ...  # noqa: D102
+    def __call__(self, source: str, raw: bytes) -> Future[Reply]: ...  # noqa: D102
 
 
 #: builds the refusal of what is not a frame; None when there is nothing to answer
@@ -75,14 +74,15 @@ class MllpServer:
         self._settings = settings
         self._receive = receive
         self._refuse = refuse
-        self._pool = ThreadPoolExecutor(min(RECEIVER_THREADS, settings.max_connections), thread_name_prefix="mllp")
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
         self._log = get_logger("mllp")
+        self.loop: asyncio.AbstractEventLoop | None = None
         self.stopping = False
 
     async def start(self) -> int:
         """Listen; return the port (of interest when the settings say 0)."""
+        self.loop = asyncio.get_running_loop()
         self._server = await asyncio.start_server(
             self._connected, self._settings.host, self._settings.port, limit=READ_BYTES, backlog=BACKLOG
         )
@@ -103,7 +103,6 @@ class MllpServer:
             await asyncio.gather(*late, return_exceptions=True)
         if self._server is not None:
             await self._server.wait_closed()
-        self._pool.shutdown(wait=True)
 
     async def run(self, drain_seconds: float) -> None:
         """Serve until SIGTERM or SIGINT."""
@@ -133,12 +132,11 @@ class MllpServer:
 
     async def answer(self, found: Frame | FramingFault) -> bytes | None:
         """Take a frame in, or refuse a fault; return the acknowledgement's content, or None when there is no answer."""
-        loop = asyncio.get_running_loop()
         if isinstance(found, FramingFault):
             self._log.warning("frame refused", code=found.code, reason=found.text)
             return self._refuse(found)
         try:
-            reply = await loop.run_in_executor(self._pool, self._receive, self._settings.source, found.content)
+            reply = await asyncio.wrap_future(self._receive(self._settings.source, found.content))
         except (BridgeError, AnchorError, AdapterError) as error:
             # Not taken in: no acknowledgement, and the sender repeats it on a new connection.
             self._log.error("message not taken in", error=type(error).__name__, cause=getattr(error, "cause", ""))

@@ -1,0 +1,230 @@
+"""The MLLP listener over real sockets: what is not a well-formed frame in time is bounded, answered and logged."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import pytest
+
+from bridge.errors import DatabaseUnavailable
+from bridge.mllp import MllpServer
+from bridge.settings import MllpSettings
+
+VT, END = b"\x0b", b"\x1c\r"
+MESSAGE = b"MSH|^~\\&|HIS|A|YQ|A|20260101080000||ADT^A08|%b|P|2.5\rPID|1||P1^^^HIS^MR\r"
+MAX_FRAME_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class FakeReply:
+    ack: bytes
+
+
+class FakeInbox:
+    """Takes every message in and answers AA with its control id; fails on demand."""
+
+    def __init__(self) -> None:
+        self.taken: list[bytes] = []
+        self.fail = False
+        self.hold = threading.Event()
+        self.hold.set()
+
+    def __call__(self, source: str, raw: bytes) -> Future[FakeReply]:
+        assert source == "mllp"
+        answer: Future[FakeReply] = Future()
+        threading.Thread(target=self._take, args=(raw, answer)).start()
+        return answer
+
+    def _take(self, raw: bytes, answer: Future[FakeReply]) -> None:
+        self.hold.wait(10)
+        if self.fail:
+            answer.set_exception(DatabaseUnavailable())
+            return
+        self.taken.append(raw)
+        answer.set_result(FakeReply(b"MSH|^~\\&\rMSA|AA|" + raw.split(b"|")[9] + b"\r"))
+
+
+@contextmanager
+def listening(inbox: FakeInbox, **changes: object) -> Iterator[tuple[int, MllpServer]]:
+    values: dict[str, object] = {
+        "enabled": True, "host": "127.0.0.1", "port": 1, "source": "mllp", "max_frame_bytes": MAX_FRAME_BYTES,
+        "idle_seconds": 5.0, "frame_seconds": 5.0, "max_connections": 4, "plain_network": False,
+    }  # fmt: skip
+    settings = MllpSettings.model_construct(**{**values, **changes, "port": 0})
+    loop = asyncio.new_event_loop()
+    server = MllpServer(settings, inbox)
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield asyncio.run_coroutine_threadsafe(server.start(), loop).result(5), server
+    finally:
+        if not server.stopping:
+            asyncio.run_coroutine_threadsafe(server.stop(2), loop).result(10)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+@contextmanager
+def connected(port: int) -> Iterator[socket.socket]:
+    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+        yield connection
+
+
+def read_until_closed(connection: socket.socket) -> bytes:
+    received = b""
+    while chunk := connection.recv(65536):
+        received += chunk
+    return received
+
+
+def read_answer(connection: socket.socket) -> bytes:
+    received = b""
+    while not received.endswith(END):
+        chunk = connection.recv(65536)
+        assert chunk, "closed without an answer"
+        received += chunk
+    return received
+
+
+def framed(control_id: bytes) -> bytes:
+    return VT + MESSAGE % control_id + END
+
+
+def test_messages_are_answered_in_order_on_one_connection() -> None:
+    inbox = FakeInbox()
+    with listening(inbox) as (port, _), connected(port) as connection:
+        connection.sendall(framed(b"1") + framed(b"2"))
+        received = read_answer(connection)
+        while received.count(END) < 2:
+            received += read_answer(connection)
+    assert received.index(b"MSA|AA|1\r") < received.index(b"MSA|AA|2\r")
+    assert inbox.taken == [MESSAGE % b"1", MESSAGE % b"2"]
+
+
+def test_a_frame_in_many_pieces_is_one_message() -> None:
+    inbox = FakeInbox()
+    with listening(inbox) as (port, _), connected(port) as connection:
+        for byte in framed(b"slow"):
+            connection.sendall(bytes([byte]))
+        assert b"MSA|AA|slow" in read_answer(connection)
+
+
+@pytest.mark.parametrize(
+    ("sent", "answered", "closed"),
+    [
+        pytest.param(VT + MESSAGE % b"big" + b"NTE|" + b"x" * MAX_FRAME_BYTES + b"\r" + END, b"MSA|AR|big", True,
+                     id="oversized frame"),
+        pytest.param(VT + MESSAGE % b"cut" + framed(b"next"), b"MSA|AR|cut", False, id="missing end block"),
+        pytest.param(VT + MESSAGE % b"fs" + b"\x1c" + framed(b"next"), b"MSA|AR|fs", False, id="end block without CR"),
+        pytest.param(b"GET / HTTP/1.1\r\n\r\n", b"", True, id="garbage: another protocol"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00", b"", True, id="garbage: a TLS hello"),
+        pytest.param(VT + b"\xff\xfe\x00 nonsense " + b"y" * MAX_FRAME_BYTES + END, b"MSA|AR|\r", True,
+                     id="oversized without a header"),
+    ],
+)  # fmt: skip
+def test_bad_frames(sent: bytes, answered: bytes, closed: bool) -> None:
+    inbox = FakeInbox()
+    with listening(inbox) as (port, _), connected(port) as connection:
+        connection.sendall(sent)
+        if closed:
+            received = read_until_closed(connection)
+        else:
+            received = read_answer(connection)
+            connection.sendall(framed(b"after"))
+            while b"MSA|AA|after" not in received:
+                received += read_answer(connection)
+    assert answered.rstrip(b"\r") in received
+    assert b"nonsense" not in received
+    assert b"P1" not in received
+
+
+def test_a_stream_that_ends_inside_a_frame_is_refused_by_name() -> None:
+    with listening(FakeInbox()) as (port, _), connected(port) as connection:
+        connection.sendall(VT + MESSAGE % b"half")
+        connection.shutdown(socket.SHUT_WR)
+        assert b"MSA|AR|half" in read_until_closed(connection)
+
+
+def test_a_slow_sender_is_refused_and_closed_after_its_time() -> None:
+    with listening(FakeInbox(), frame_seconds=0.3) as (port, _), connected(port) as connection:
+        began = time.monotonic()
+        connection.sendall(VT + MESSAGE % b"drip")
+        received = read_until_closed(connection)
+    assert b"MSA|AR|drip" in received
+    assert 0.2 < time.monotonic() - began < 3
+
+
+def test_dripping_bytes_does_not_prolong_the_time_for_a_frame() -> None:
+    with listening(FakeInbox(), frame_seconds=0.4) as (port, _), connected(port) as connection:
+        began = time.monotonic()
+        connection.sendall(VT + MESSAGE % b"drip")
+        connection.settimeout(0.1)
+        received = b""
+        while time.monotonic() - began < 5:
+            try:
+                connection.sendall(b"x")
+                chunk = connection.recv(4096)
+            except TimeoutError:
+                continue
+            except ConnectionError:
+                break
+            if not chunk:
+                break
+            received += chunk
+    assert time.monotonic() - began < 3
+
+
+def test_an_idle_connection_is_closed() -> None:
+    with listening(FakeInbox(), idle_seconds=0.2) as (port, _), connected(port) as connection:
+        assert read_until_closed(connection) == b""
+
+
+def test_one_connection_too_many_is_closed_and_the_others_go_on() -> None:
+    with listening(FakeInbox(), max_connections=1) as (port, _), connected(port) as first:
+        first.sendall(framed(b"1"))
+        read_answer(first)
+        with connected(port) as second:
+            assert read_until_closed(second) == b""
+        first.sendall(framed(b"2"))
+        assert b"MSA|AA|2" in read_answer(first)
+
+
+def test_what_could_not_be_stored_is_not_acknowledged() -> None:
+    inbox = FakeInbox()
+    inbox.fail = True
+    with listening(inbox) as (port, _), connected(port) as connection:
+        connection.sendall(framed(b"lost"))
+        assert read_until_closed(connection) == b""
+    assert inbox.taken == []
+
+
+def test_stopping_finishes_the_frame_in_hand_and_closes_idle_connections() -> None:
+    inbox = FakeInbox()
+    inbox.hold.clear()
+    loop_stopped = threading.Event()
+    with listening(inbox) as (port, server), connected(port) as busy, connected(port) as idle:
+        busy.sendall(framed(b"busy"))
+        time.sleep(0.2)
+        loop = server.loop
+
+        def stop() -> None:
+            asyncio.run_coroutine_threadsafe(server.stop(5), loop).result(10)
+            loop_stopped.set()
+
+        stopper = threading.Thread(target=stop)
+        stopper.start()
+        assert read_until_closed(idle) == b""
+        assert not loop_stopped.is_set()
+        inbox.hold.set()
+        assert b"MSA|AA|busy" in read_until_closed(busy)
+        stopper.join()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), timeout=1)
