@@ -1,7 +1,7 @@
 """From the shape of a type to a validator that runs in pydantic-core (Rust).
 
 Two validators per resource type. The *lean* one knows no ``_element`` siblings of primitives and rejects a resource
-that has any; nearly all converted resources pass it. The *full* one knows everything and has the last word. Both refuse:
+that has any; nearly all converted resources pass it. The *full* one knows everything and decides. Both refuse:
 unknown elements, wrong types and cardinality, empty lists and objects, codes outside a required binding, references to
 a type that the element does not allow, two values of one choice.
 

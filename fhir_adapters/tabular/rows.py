@@ -1,0 +1,132 @@
+"""One row under conversion: cells read by column, whatever the driver or the file made of them, and remarks kept."""
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+from fhir_adapters.codes import Concept, ConceptLookup, unmapped
+from fhir_adapters.identifiers import assigning_system, full_width_to_ascii, trimmed
+from fhir_adapters.profile import SourceProfile
+from fhir_adapters.result import Issue, Severity
+from fhir_adapters.tabular.contract import View
+from fhir_adapters.tabular.times import to_date, to_datetime, to_instant
+
+Json = dict[str, Any]
+
+_NULLS = frozenset({"NULL", "null", "<NULL>", "(null)", "\\N"})
+_DATA_ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
+_ORIGINAL_TEXT = "http://hl7.org/fhir/StructureDefinition/originalText"
+
+
+class Row:
+    """Cells of one row. ``number`` counts from 1; every remark names the row and the column, never the content."""
+
+    __slots__ = ("_cells", "_issues", "lookup", "number", "profile", "view")
+
+    def __init__(
+        self, view: View, number: int, cells: Mapping[str, Any], profile: SourceProfile, issues: list[Issue]
+    ) -> None:
+        self.view = view
+        self.number = number
+        self.profile = profile
+        self.lookup = ConceptLookup(profile)
+        self._cells = cells
+        self._issues = issues
+
+    def remark(self, severity: Severity, code: str, column: str, text: str) -> None:
+        """Add an issue at ``column`` of this row."""
+        self._issues.append(Issue(severity, code, self.where(column), text))
+
+    def where(self, column: str) -> str:
+        """The place of a cell, for people: ``row 3, column birth_date``."""
+        return f"row {self.number}, column {column}"
+
+    def text(self, column: str) -> str:
+        """The text of a cell, "" for NULL. Codes and numbers come in ASCII, other text as it stands; blanks are off."""
+        value = self._cells.get(column)
+        if value is None:
+            return ""
+        text = trimmed(_as_text(value))
+        if text in _NULLS:
+            return ""
+        return trimmed(full_width_to_ascii(text)) if self.view.columns[column].kind == "code" else text
+
+    def date(self, column: str, target: Json, element: str) -> str:
+        """Put a cell into ``target[element]`` as a FHIR date; returns it, "" when there is none."""
+        return self._time(column, target, element, to_date(self._moment(column)))
+
+    def datetime(self, column: str, target: Json, element: str) -> str:
+        """Put a cell into ``target[element]`` as a FHIR dateTime; returns it, "" when there is none."""
+        return self._time(column, target, element, to_datetime(self._moment(column), self.profile.zone))
+
+    def instant(self, column: str) -> str:
+        """A cell as a FHIR instant, "" when it is none."""
+        return to_instant(self._moment(column), self.profile.zone) or "" if self.text(column) else ""
+
+    def concept(self, concept: str, column: str) -> Concept | None:
+        """What the code in a cell means; None when the cell is empty or (reported) when nothing says."""
+        code = self.text(column)
+        if not code:
+            return None
+        found = self.lookup.find(concept, code)
+        if found is None:
+            self._issues.append(unmapped(concept, self.where(column)))
+        return found
+
+    def codeable(self, concept: str, column: str) -> Json | None:
+        """A CodeableConcept of the code in a cell: its meaning, or the source's own text where nothing says."""
+        code = self.text(column)
+        if not code:
+            return None
+        found = self.concept(concept, column)
+        return {"text": code} if found is None else {"coding": [found.coding()], "text": found.display or code}
+
+    def system(self) -> str:
+        """The identifier system of this row's numbers: its assigning_authority, or the profile's default one."""
+        return assigning_system(self.profile, self.text("assigning_authority"))
+
+    def local_system(self, kind: str) -> str:
+        """The system of codes that only this hospital knows, by kind."""
+        return f"{self.system()}/{kind}" if self.system().startswith("http") else f"{self.system()}:{kind}"
+
+    def missing(self) -> list[str]:
+        """The required columns that are empty here."""
+        return [name for name, column in self.view.columns.items() if column.required and not self.text(name)]
+
+    def _moment(self, column: str) -> Any:
+        value = self._cells.get(column)
+        return value if isinstance(value, datetime | date) else full_width_to_ascii(self.text(column))
+
+    def _time(self, column: str, target: Json, element: str, made: str | None) -> str:
+        source = self.text(column)
+        if not source:
+            return ""
+        if made is not None:
+            target[element] = made
+            return made
+        self.remark("warning", "bad-value", column, "not a date or time; it is kept as text")
+        target["_" + element] = absent("error", source)
+        return ""
+
+
+def absent(reason: str, original: str = "") -> Json:
+    """The sibling of a primitive that has no value: why, and what the source wrote."""
+    extensions: list[Json] = [{"url": _DATA_ABSENT, "valueCode": reason}]
+    if original:
+        extensions.append({"url": _ORIGINAL_TEXT, "valueString": original})
+    return {"extension": extensions}
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "1" if value else "0"
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode("utf-8", "replace")
+    if isinstance(value, Decimal):
+        return format(value, "f") if value.is_finite() and abs(value.adjusted()) < 40 else str(value)
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
+        return str(int(value))
+    return str(value)
