@@ -13,8 +13,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from bridge.storage.records import Lineage
-
+from anchor.gm import sm3
 from bridge.services.audit_event import (
     SUCCESS,
     ExchangeFacts,
@@ -24,13 +23,17 @@ from bridge.services.audit_event import (
     disclosure_event,
     rest_event,
 )
+from bridge.storage.database import write_transaction
+from bridge.storage.records import Lineage
 
 if TYPE_CHECKING:
-    from bridge.storage.records import RecordStore
     from sqlalchemy import Connection, Engine
+
+    from bridge.storage.records import RecordStore
 
 SUBJECT = "node"
 ADAPTER = "yiqiao-audit/1.0"
+NO_SOURCE = sm3(b"")  # an AuditEvent is converted from nothing
 
 
 class AuditService:
@@ -82,11 +85,11 @@ class AuditService:
     def _store(self, event: dict[str, Any], conn: Connection | None) -> str:
         """Store an event; with ``conn`` in the caller's transaction, to commit with its cause."""
         event = {**event, "id": str(uuid.uuid4())}
-        lineage = Lineage(source=self.node.id, source_digest=b"", adapter=ADAPTER)
+        lineage = Lineage(source=self.node.id, source_digest=NO_SOURCE, adapter=ADAPTER)
         if conn is not None:
             self._records.put(conn, event, lineage, SUBJECT)
         else:
-            with self._engine.begin() as own:
+            with write_transaction(self._engine) as own:
                 self._records.put(own, event, lineage, SUBJECT)
         return str(event["id"])
 

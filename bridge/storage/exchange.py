@@ -74,7 +74,8 @@ class LocalisedPatient(SQLModel, table=True):
 class ConsentGrant(SQLModel, table=True):
     """A grant given at this node. ``detail_sealed`` opens the ledger's commitment: salt, patient and limits.
 
-    ``state``: pending (the ledger has not answered), active, revoked, refused. ``categories``: null means all.
+    ``state``: pending (the ledger has not answered), active, revoking, revoked, refused. ``categories``: null means
+    all.
     """
 
     __tablename__ = "consent_grant"
@@ -85,8 +86,8 @@ class ConsentGrant(SQLModel, table=True):
     purposes: str
     categories: str | None = None
     labels: str = "[]"
-    period_from: int | None = Field(default=None, sa_type=BigInteger)
-    period_until: int | None = Field(default=None, sa_type=BigInteger)
+    date_from: str | None = Field(default=None, max_length=10)
+    date_until: str | None = Field(default=None, max_length=10)
     valid_from: int = Field(sa_type=BigInteger)
     valid_until: int = Field(sa_type=BigInteger)
     state: str = Field(max_length=16)

@@ -1,0 +1,173 @@
+"""Events of an exchange on the ledger: committed within a bound, or queued, signed and reported as a gap.
+
+Design section 7: an event that care does not depend on waits for the ledger or fails. One that it does depend on may go
+ahead; then its signed statement is kept here, ``gaps`` reports it, and ``settle`` brings it to the ledger later.
+Whether an unanswered submission arrived after all is read from the ledger's state before anything is submitted again.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Engine, Table, insert, select, update
+
+from anchor import canonical
+from anchor.errors import AnchorError, ChainError, ChainUnavailable, TransactionRejected
+from anchor.transaction import Code
+from bridge.storage.database import read_transaction, write_transaction
+from bridge.storage.exchange import LedgerGap
+
+if TYPE_CHECKING:
+    from anchor.chain.client import ChainClient, TransactionResult
+    from anchor.gm import PrivateKey
+    from bridge.services.submission import TransactionSubmitter
+
+SETTLE_BATCH = 100  # events brought to the ledger by one run: some seconds of its time
+
+_GAP: Table = LedgerGap.__table__  # type: ignore[attr-defined]
+#: (state of the request that shows an event has arrived, the field of the request's record that names its transaction)
+_ARRIVED: Mapping[str, str] = {
+    "access.permit": "permit",
+    "access.deny": "deny",
+    "access.release": "release",
+    "access.receive": "receive",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Where an event is: ``tx_id`` on the ledger, or ``gap``, its signed statement, while it is queued."""
+
+    tx_id: str | None
+    block_time: int | None = None
+    gap: Mapping[str, str] | None = None
+
+
+class LedgerEvents:
+    """Submits a node's exchange events."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        submitter: TransactionSubmitter,
+        chain: ChainClient,
+        key: PrivateKey,
+        *,
+        timeout_seconds: float,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine, self._submitter, self._chain = engine, submitter, chain
+        self._key, self._timeout, self._clock = key, timeout_seconds, clock
+
+    def commit(self, type: str, body: Mapping[str, Any], *, may_queue: bool = False) -> Recorded:
+        """Commit an event, waiting at most the configured bound.
+
+        Raises ``TransactionRejected`` when the ledger's rules refuse it, and ``ChainUnavailable`` when it did not
+        answer in time and the event may not be queued.
+        """
+        if may_queue and self._waiting(str(body["request"])):
+            return self._queue(type, body)  # what was queued before for this request comes first
+        try:
+            result = self._bounded(type, body)
+        except ChainUnavailable:
+            arrived = self._arrived(type, str(body.get("request")))
+            if arrived is not None:
+                return arrived
+            if not may_queue:
+                raise
+            return self._queue(type, body)
+        return Recorded(result.tx_id, result.block_time)
+
+    def settle(self) -> int:
+        """Bring queued events to the ledger in order; return how many were settled. Stops at the first that waits."""
+        with read_transaction(self._engine) as connection:
+            rows = connection.execute(
+                select(_GAP).where(_GAP.c.state == "queued").order_by(_GAP.c.id).limit(SETTLE_BATCH)
+            ).all()
+        settled = 0
+        for row in rows:
+            try:
+                state, code, tx_id = self._settle(row.type, canonical.load(row.body.encode()))
+            except ChainUnavailable:
+                break
+            with write_transaction(self._engine) as connection:
+                values = {"state": state, "code": code, "tx_id": tx_id, "settled": int(self._clock())}
+                connection.execute(update(_GAP).where(_GAP.c.id == row.id).values(**values))
+            settled += 1
+        return settled
+
+    def gaps(self) -> list[dict[str, Any]]:
+        """Return the events that are not on the ledger: queued ones and ones it refused afterwards."""
+        with read_transaction(self._engine) as connection:
+            rows = connection.execute(select(_GAP).where(_GAP.c.state != "committed").order_by(_GAP.c.id)).all()
+        return [
+            {"request": row.request_id, "type": row.type, "since": row.created, "state": row.state, "code": row.code}
+            for row in rows
+        ]
+
+    def _settle(self, type: str, body: Mapping[str, Any]) -> tuple[str, str | None, str | None]:
+        arrived = self._arrived(type, str(body.get("request")))
+        if arrived is not None:
+            return "committed", None, arrived.tx_id
+        try:
+            return "committed", None, self._submitter.submit(type, body).tx_id
+        except TransactionRejected as error:
+            return ("committed" if error.code == Code.ALREADY_DONE else "refused"), error.code, None
+
+    def _bounded(self, type: str, body: Mapping[str, Any]) -> TransactionResult:
+        """Submit in a thread of its own and wait for the answer no longer than the bound."""
+        answer: queue.SimpleQueue[TransactionResult | AnchorError] = queue.SimpleQueue()
+
+        def submit() -> None:
+            try:
+                answer.put(self._submitter.submit(type, body))
+            except AnchorError as error:
+                answer.put(error)
+
+        threading.Thread(target=submit, name=f"ledger {type}", daemon=True).start()
+        try:
+            outcome = answer.get(timeout=self._timeout)
+        except queue.Empty:
+            raise ChainUnavailable("the ledger did not answer within the configured bound") from None
+        if isinstance(outcome, AnchorError):
+            raise outcome
+        return outcome
+
+    def _arrived(self, type: str, request: str) -> Recorded | None:
+        field = _ARRIVED.get(type)
+        if field is None:
+            return None
+        try:
+            state = self._chain.state(f"request/{request}")
+        except ChainError:
+            return None
+        event = (state or {}).get(field)
+        return None if not event else Recorded(event["tx"], event["time"])
+
+    def _waiting(self, request: str) -> bool:
+        with read_transaction(self._engine) as connection:
+            waiting = select(_GAP.c.id).where(_GAP.c.request_id == request, _GAP.c.state == "queued").limit(1)
+            return connection.execute(waiting).first() is not None
+
+    def _queue(self, type: str, body: Mapping[str, Any]) -> Recorded:
+        now = int(self._clock())
+        statement = canonical.dump({"v": 1, "type": type, "body": dict(body), "time": now})
+        signature, key_id = self._key.sign(statement).hex(), self._key.public_key.key_id
+        row = {
+            "request_id": body["request"],
+            "type": type,
+            "body": canonical.dump(dict(body)).decode(),
+            "statement": statement.decode(),
+            "signature": signature,
+            "key_id": key_id,
+            "created": now,
+            "state": "queued",
+        }
+        with write_transaction(self._engine) as connection:
+            connection.execute(insert(_GAP).values(**row))
+        return Recorded(None, None, {"statement": statement.decode(), "sig": signature, "key": key_id})
