@@ -8,6 +8,7 @@ Lower-level database errors leave as ``DatabaseUnavailable`` or ``StorageError``
 from __future__ import annotations
 
 import importlib
+import pkgutil
 import random
 import sqlite3
 import time
@@ -21,21 +22,8 @@ from alembic.config import Config
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
-from sqlmodel import SQLModel
 
 from bridge.errors import DatabaseUnavailable, SettingsError, StorageError, VersionConflict
-
-TABLE_MODULES = (
-    "bridge.storage.keyring",
-    "bridge.storage.inbox",
-    "bridge.storage.records",
-    "bridge.storage.search_index",
-    "bridge.storage.outbox",
-    "bridge.storage.leases",
-    "bridge.storage.evidence",
-    "bridge.storage.exchange",
-)
-"""Modules whose SQLModel classes together are the schema."""
 
 SQLITE_BUSY_MILLISECONDS = 30_000
 """How long a writer waits for another process's transaction; ours take milliseconds, a bulk load up to seconds."""
@@ -165,9 +153,12 @@ def _translate(error: DBAPIError) -> StorageError | VersionConflict:
 
 
 def load_tables() -> None:
-    """Import every module that defines tables, so that ``SQLModel.metadata`` is the whole schema."""
-    for module in TABLE_MODULES:
-        importlib.import_module(module)
+    """Import every module of ``bridge.storage``, so that ``SQLModel.metadata`` is the whole schema."""
+    import bridge.storage
+
+    for module in pkgutil.iter_modules(bridge.storage.__path__):
+        if not module.ispkg:
+            importlib.import_module(f"bridge.storage.{module.name}")
 
 
 def migration_config(engine: Engine) -> Config:
@@ -183,9 +174,3 @@ def migrate(engine: Engine) -> None:
     load_tables()
     with _translated():
         command.upgrade(migration_config(engine), "head")
-
-
-def schema_metadata() -> object:
-    """Return the metadata of the whole schema as the table classes define it."""
-    load_tables()
-    return SQLModel.metadata

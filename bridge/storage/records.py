@@ -37,7 +37,7 @@ from bridge.storage.record_versions import (
     prepared,
     version_content,
 )
-from bridge.storage.search_index import index_entry, write_index
+from bridge.storage.search_index import IndexEntry, index_entry, write_index
 from bridge.storage.search_query import SearchQuery
 
 __all__ = ["Lineage", "PutResult", "RecordStore", "RecordWrite", "SearchPage", "StoredVersion"]
@@ -244,13 +244,17 @@ class RecordStore:
 
     def _insert(self, connection: Connection, changes: Sequence[_Change]) -> None:
         keys = self._keyring.data_keys(connection, (change.version.subject for change in changes))
-        versions, created, replaced, outbox, index = [], [], [], [], []
+        versions: list[dict[str, Any]] = []
+        created: list[dict[str, Any]] = []
+        replaced: list[dict[str, Any]] = []
+        outbox: list[dict[str, Any]] = []
+        index: list[tuple[IndexEntry, bytes | None]] = []
         for change in changes:
             version = change.version
             entry = index_entry(self._keyring, change.write.resource, version.deleted)
             index.append((entry, None if change.before is None else change.before.terms))
-            place = {"type": version.type, "id": version.id, "version": version.version}
-            shared = {"updated": change.updated, "subject": version.subject, "deleted": version.deleted}
+            place: dict[str, Any] = {"type": version.type, "id": version.id, "version": version.version}
+            shared: dict[str, Any] = {"updated": change.updated, "subject": version.subject, "deleted": version.deleted}
             traced = {
                 "digest": version.digest,
                 "source_digest": version.lineage.source_digest,

@@ -1,4 +1,4 @@
-"""A search as the store runs it: parsed, checked, and free of query-string syntax (``bridge.services.search`` parses)."""
+"""A search as the store runs it: parsed, checked, without query-string syntax (``bridge.services.search`` parses)."""
 
 from __future__ import annotations
 

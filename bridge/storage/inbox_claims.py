@@ -1,0 +1,238 @@
+"""The worker's side of the inbox: claims messages, and says what became of each.
+
+A claim is a lease: it ends by time, and every later step requires that the lease is still the claim's own.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, bindparam, literal_column, or_, select, update
+
+from bridge.errors import KeyDestroyed, LeaseLost
+from bridge.storage.database import read_transaction, transact, write_transaction
+from bridge.storage.inbox_desk import InboxDesk, sealed_place
+from bridge.storage.inbox_tables import DEAD, FAILED, INBOX, RECEIVED, STORED, Claim, Refusal, State
+from bridge.storage.keyring import KeyRing
+
+MILLISECONDS = 1000
+
+VISIBILITY_SECONDS = 60.0
+"""How long a claim lasts: many times what a batch takes, short enough to wait for after a crash."""
+
+MAX_ATTEMPTS = 8
+"""Attempts of a message that fails for reasons of the node (database, lock); with the backoff some four minutes."""
+
+BACKOFF_BASE_SECONDS = 1.0
+BACKOFF_MAX_SECONDS = 300.0
+
+SOLO_CRASHES = 2
+"""Lost leases after which a message is claimed alone, so that no neighbour pays for what it does to its worker."""
+
+MAX_CRASHES = 10
+"""Lost leases after which a message is dead."""
+
+RECEIVED_ONLY: ColumnElement[str] = literal_column("'received'")
+"""A literal and not a parameter: only then SQLite uses an index on the waiting messages alone."""
+
+_EARLIER = INBOX.alias("earlier")
+
+
+class InboxClaims(InboxDesk):
+    """The part of the inbox that workers use."""
+
+    def __init__(self, engine: Engine, keyring: KeyRing, clock: Callable[[], float], visibility_seconds: float) -> None:
+        super().__init__(engine, keyring, clock)
+        self.visibility_seconds = visibility_seconds
+
+    def claim(self, worker: str, limit: int) -> list[Claim]:
+        """Lease up to ``limit`` messages to a worker, at most one of each patient, oldest first."""
+        return transact(self._engine, lambda connection: self._claim(connection, worker, limit))
+
+    def _claim(self, connection: Connection, worker: str, limit: int) -> list[Claim]:
+        now = self._now()
+        lease = f"{worker[:180]}#{secrets.token_hex(8)}"
+        taken: list[tuple[Row[Any], int]] = []
+        for row in connection.execute(_claimable(now, limit)).all():
+            crashes = row.crashes + (row.lease is not None)  # a lease that nobody gave back
+            if crashes >= MAX_CRASHES:
+                self._close(connection, row.id, DEAD, Refusal("crash", "", "processing it ended the worker repeatedly"))
+            elif crashes < SOLO_CRASHES:
+                taken.append((row, crashes))
+            elif not taken:
+                taken.append((row, crashes))
+                break
+        if taken:
+            connection.execute(
+                update(INBOX)
+                .where(INBOX.c.id == bindparam("row_id"))
+                .values(lease=lease, lease_until=self._lease_end(now), crashes=bindparam("lost")),
+                [{"row_id": row.id, "lost": crashes} for row, crashes in taken],
+            )
+        return [
+            Claim(row.id, lease, row.source, row.format, row.event, row.control_id, row.digest, row.attempts)
+            for row, _ in taken
+        ]
+
+    def raw(self, claim: Claim) -> bytes:
+        """Return a claimed message's bytes; raises ``SealBroken`` or ``KeyDestroyed``."""
+        with read_transaction(self._engine) as connection:
+            row = connection.execute(select(INBOX.c.message_key, INBOX.c.raw).where(INBOX.c.id == claim.id)).first()
+        if row is None:
+            raise LeaseLost
+        if not row.raw:
+            raise KeyDestroyed
+        return self._keyring.node_key().open(row.raw, sealed_place("raw", row.message_key))
+
+    def finish(
+        self,
+        connection: Connection,
+        claim: Claim,
+        *,
+        subject: str | None = None,
+        issues: Iterable[dict[str, str]] = (),
+        versions: Iterable[str] = (),
+    ) -> None:
+        """Mark a message stored, in the transaction that stores its effects. Raises ``LeaseLost``: roll back."""
+        report = orjson.dumps({"issues": list(issues), "versions": list(versions)})
+        sealed = self._keyring.node_key().seal(report, sealed_place("report", claim.id))
+        done = connection.execute(
+            update(INBOX)
+            .where(INBOX.c.id == claim.id, INBOX.c.lease == claim.lease, INBOX.c.state == RECEIVED)
+            .values(
+                state=STORED,
+                finished=self._now(),
+                lease=None,
+                attempts=claim.attempts + 1,
+                subject=subject,
+                report=sealed,
+                **refusal_columns(None),
+            )
+        )
+        if done.rowcount != 1:
+            raise LeaseLost
+
+    def refuse(self, claim: Claim, refusal: Refusal, issues: Iterable[dict[str, str]] = ()) -> None:
+        """Mark a message failed for a reason of its own; later messages of its patient go on. Raises ``LeaseLost``."""
+        report = orjson.dumps({"issues": list(issues), "versions": []})
+        sealed = self._keyring.node_key().seal(report, sealed_place("report", claim.id))
+        with write_transaction(self._engine) as connection:
+            self._close(connection, claim.id, FAILED, refusal, claim, report=sealed)
+
+    def retry(self, claim: Claim, refusal: Refusal) -> State:
+        """Put a message back after a fault that is not its own, later each time; dead after ``MAX_ATTEMPTS``.
+
+        Returns the state it is now in. Raises ``LeaseLost``.
+        """
+        attempts = claim.attempts + 1
+        with write_transaction(self._engine) as connection:
+            if attempts >= MAX_ATTEMPTS:
+                self._close(connection, claim.id, DEAD, refusal, claim, attempts=attempts)
+                return DEAD
+            wait = min(BACKOFF_BASE_SECONDS * 2 ** (attempts - 1), BACKOFF_MAX_SECONDS)
+            spread = 0.75 + (claim.id % 64) / 128  # rows that failed together do not come back together
+            done = connection.execute(
+                update(INBOX)
+                .where(INBOX.c.id == claim.id, INBOX.c.lease == claim.lease)
+                .values(
+                    lease=None,
+                    attempts=attempts,
+                    available=self._now() + int(wait * spread * MILLISECONDS),
+                    **refusal_columns(refusal),
+                )
+            )
+            if done.rowcount != 1:
+                raise LeaseLost
+        return RECEIVED
+
+    def renew(self, claims: Sequence[Claim]) -> None:
+        """Prolong the leases of messages still in work."""
+        if claims:
+            with write_transaction(self._engine) as connection:
+                connection.execute(
+                    update(INBOX)
+                    .where(INBOX.c.id.in_([claim.id for claim in claims]), INBOX.c.lease == claims[0].lease)
+                    .values(lease_until=self._lease_end(self._now()))
+                )
+
+    def release(self, claims: Sequence[Claim]) -> None:
+        """Give back messages that were claimed and not worked on."""
+        if claims:
+            with write_transaction(self._engine) as connection:
+                connection.execute(
+                    update(INBOX)
+                    .where(INBOX.c.id.in_([claim.id for claim in claims]), INBOX.c.lease == claims[0].lease)
+                    .values(lease=None, lease_until=0)
+                )
+
+    def lease_holders(self) -> set[str]:
+        """Return the names of the workers that hold messages now."""
+        statement = select(INBOX.c.lease).distinct().where(INBOX.c.state == RECEIVED_ONLY, INBOX.c.lease.is_not(None))
+        with read_transaction(self._engine) as connection:
+            return {str(lease).rpartition("#")[0] for lease in connection.execute(statement).scalars()}
+
+    def recover(self, worker_prefix: str) -> int:
+        """End the leases of workers that are known to be gone, by the beginning of their name; say how many."""
+        with write_transaction(self._engine) as connection:
+            done = connection.execute(
+                update(INBOX)
+                .where(INBOX.c.state == RECEIVED, INBOX.c.lease.startswith(worker_prefix, autoescape=True))
+                .values(lease_until=0)
+            )
+            return done.rowcount
+
+    def _lease_end(self, now: int) -> int:
+        return now + int(self.visibility_seconds * MILLISECONDS)
+
+    def _close(
+        self,
+        connection: Connection,
+        row_id: int,
+        state: State,
+        refusal: Refusal,
+        claim: Claim | None = None,
+        **more: Any,
+    ) -> None:
+        values = {"state": state, "finished": self._now(), "lease": None, **refusal_columns(refusal), **more}
+        statement = update(INBOX).where(INBOX.c.id == row_id, INBOX.c.state == RECEIVED)
+        if claim is not None:
+            statement = statement.where(INBOX.c.lease == claim.lease)
+            values.setdefault("attempts", claim.attempts + 1)
+        if connection.execute(statement.values(**values)).rowcount != 1:
+            raise LeaseLost
+
+
+def _claimable(now: int, limit: int) -> Select[Any]:
+    """Select messages that may be taken up: due, not leased, and the first of their patient that still waits."""
+    earlier = (
+        select(literal_column("1"))
+        .select_from(_EARLIER)
+        .where(
+            _EARLIER.c.patient_key == INBOX.c.patient_key, _EARLIER.c.state == RECEIVED_ONLY, _EARLIER.c.id < INBOX.c.id
+        )
+        .correlate(INBOX)
+        .exists()
+    )
+    columns = ("id", "source", "format", "event", "control_id", "digest", "attempts", "crashes", "lease")
+    return (
+        select(*(INBOX.c[name] for name in columns))
+        .where(
+            INBOX.c.state == RECEIVED_ONLY,
+            INBOX.c.available <= now,
+            or_(INBOX.c.lease.is_(None), INBOX.c.lease_until <= now),
+            or_(INBOX.c.patient_key.is_(None), ~earlier),
+        )
+        .order_by(INBOX.c.id)
+        .limit(limit)
+        .with_for_update(skip_locked=True, of=INBOX)
+    )
+
+
+def refusal_columns(refusal: Refusal | None) -> dict[str, str]:
+    """Return the columns that say why a message was not stored; empty texts for none."""
+    if refusal is None:
+        return {"code": "", "location": "", "reason": ""}
+    return {"code": refusal.code[:60], "location": refusal.location[:200], "reason": refusal.text[:500]}
