@@ -129,6 +129,9 @@ def _take_request_step(steps: Steps, receipt: DisclosureReceipt, request: Checke
         if receipt.statement is not None:
             if commitment(receipt.statement).hex() != request.body.get("commitment"):
                 raise VerificationError("the statement is not the one the request committed to")
+            said = {"request": receipt.request, "requester": request.transaction.sender, "holder": holder}
+            if any(receipt.statement.get(name) != value for name, value in said.items()):
+                raise VerificationError("the statement speaks of another request, requester or holder")
             details.append("its statement is the one committed to")
         details.append(f"{request.transaction.sender} asked {holder}")
 

@@ -105,6 +105,13 @@ class WitnessService:
 
     def run(self) -> WitnessRun:
         """Check the ledger's newest checkpoint and cosign it; raises ``ChainError`` when the ledger does not answer."""
+        return self._look(cosign=True)
+
+    def inspect(self) -> WitnessRun:
+        """Check the ledger's newest checkpoint as ``run`` does, and cosign nothing."""
+        return self._look(cosign=False)
+
+    def _look(self, *, cosign: bool) -> WitnessRun:
         note = self._chain.checkpoint()
         try:
             signed = self._checked(note)
@@ -119,6 +126,8 @@ class WitnessService:
                 self._compare(last, signed)
         if contradiction:
             return WitnessRun("conflict", size, contradiction[0])
+        if not cosign:
+            return WitnessRun("unchanged", size)
         if last is not None and last.checkpoint == signed.checkpoint:
             if signed.by(self._org):
                 return WitnessRun("unchanged", size)
