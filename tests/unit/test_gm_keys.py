@@ -16,7 +16,7 @@ BASE_POINT = b"\x04" + GX.to_bytes(32, "big") + GY.to_bytes(32, "big")
 def test_the_private_key_of_the_standard_gives_its_public_key() -> None:
     assert KEY.public_key.to_bytes().hex() == known_answers.SM2_PUBLIC
     assert KEY.to_bytes().hex() == known_answers.SM2_PRIVATE
-    assert KEY == PrivateKey.from_bytes(KEY.to_bytes())
+    assert PrivateKey.from_bytes(KEY.to_bytes()) == KEY
 
 
 @pytest.mark.parametrize(
