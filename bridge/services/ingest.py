@@ -5,8 +5,8 @@ be converted at all. It returns after the message is on the disk. ``process`` wo
 holding a database transaction, then stores the records, their outbox rows and the message's new state in one, so that a
 message takes effect exactly once however often its worker dies.
 
-What fails: a fault of the message (it cannot be read, mapped or validated) refuses that message and nothing else; a fault of
-the node (database, lost race) puts it back with a growing delay.
+What fails: a fault of the message (it cannot be read, mapped or validated) refuses that message and nothing else; a
+fault of the node (database, lost race) puts it back with a growing delay.
 """
 
 from __future__ import annotations
@@ -34,13 +34,13 @@ from bridge.errors import (
     VersionConflict,
 )
 from bridge.services.identity import subject_of
-from bridge.services.reception import Reception, Verdict
+from bridge.services.reception import Converter, Reception, Verdict, refusal_of
 from bridge.storage.database import transact
 from bridge.storage.inbox import Accepted, Claim, Delivery, Inbox, Refusal
 from bridge.storage.keyring import NODE
 from bridge.storage.records import Lineage, PutResult, RecordStore, RecordWrite
 from fhir_adapters import ConversionResult, SourceProfile, convert
-from fhir_adapters.errors import AdapterError, DecodeError, ParseError, UnsupportedMessage, ValidationError
+from fhir_adapters.errors import AdapterError
 
 DEFAULT_PROFILE = "default"
 """Profile of a source that has none of its own, when the node has one of this name."""
@@ -53,14 +53,6 @@ MESSAGES_PER_TRANSACTION = 16
 
 RECOVERY_SECONDS = 10.0
 """How often a worker looks for leases of processes of this machine that no longer run."""
-
-_CODES: tuple[tuple[type[AdapterError], str], ...] = (
-    (DecodeError, "undecodable"),
-    (ParseError, "malformed"),
-    (UnsupportedMessage, "unsupported"),
-    (ValidationError, "invalid"),
-    (AdapterError, "unmappable"),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +110,7 @@ class IngestService:
         profiles: Mapping[str, SourceProfile],
         clock: Callable[[], float] = time.time,
         worker: str = "",
+        converter: Converter | None = None,
     ) -> None:
         self._engine = engine
         self._inbox = inbox
@@ -126,7 +119,8 @@ class IngestService:
         self._clock = clock
         self._host = socket.gethostname().replace("/", "-")
         self._name = worker or secrets.token_hex(4)
-        self._reception = Reception()
+        self._converter = converter or conversion
+        self._reception = Reception(self._converter)
         self._recovered = float("-inf")
 
     # Taking messages
@@ -220,7 +214,7 @@ class IngestService:
     def _convert(self, claim: Claim) -> _Converted:
         """Convert one message; no transaction is open meanwhile."""
         raw = self._inbox.raw(claim)
-        result = _conversion(raw, claim.format, self._profile(claim.source))
+        result = self._converter(raw, claim.format, self._profile(claim.source))
         resources = [entry["resource"] for entry in result.bundle.get("entry", ())]
         patients = {subject_of(each) for each in resources if each.get("resourceType") == "Patient"}
         named = patients or {subject_of(each) for each in resources} - {NODE}
@@ -277,20 +271,20 @@ def adapter_of(format: str) -> str:
     return f"{'tabular' if format == ROWS_FORMAT else format}/1.0"
 
 
-def _conversion(raw: bytes, format: str, profile: SourceProfile) -> ConversionResult:
+def conversion(raw: bytes, format: str, profile: SourceProfile) -> ConversionResult:
+    """Convert what the inbox holds: a message or file in a format of the adapters, or rows of a view."""
     if format != ROWS_FORMAT:
         return convert(raw, format, profile)
     from fhir_adapters import tabular
 
     delivered = orjson.loads(raw)
-    return tabular.convert_rows(delivered["view"], delivered["rows"], profile)
+    result: ConversionResult = tabular.convert_rows(delivered["view"], delivered["rows"], profile)
+    return result
 
 
 def _refusal(error: Exception) -> Refusal:
     if isinstance(error, AdapterError):
-        code = next(code for kind, code in _CODES if isinstance(error, kind))
-        text = str(error).removeprefix(f"{error.location}: ") if error.location else str(error)
-        return Refusal(code, error.location, text)
+        return refusal_of(error)
     if isinstance(error, BridgeError):
         return Refusal(type(error).__name__, "", " ".join(filter(None, (error.message, error.cause))))
     return Refusal(type(error).__name__, "", str(error))

@@ -11,12 +11,13 @@ Either way it is kept. Whether a type can be converted is asked of the adapter i
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bridge.storage.inbox import Delivery, Refusal
-from fhir_adapters import SourceProfile, convert
-from fhir_adapters.errors import AdapterError, DecodeError, UnsupportedMessage
+from fhir_adapters import ConversionResult, SourceProfile, convert
+from fhir_adapters.errors import AdapterError, DecodeError, ParseError, UnsupportedMessage, ValidationError
 from fhir_adapters.hl7v2.acknowledgement import acknowledge
 from fhir_adapters.hl7v2.charset import decode
 from fhir_adapters.hl7v2.header import Header, header_of
@@ -25,8 +26,19 @@ from fhir_adapters.hl7v2.message import parse
 KINDS_KEPT = 1000
 """Kinds of messages remembered as convertible or not; there are some 300 in all."""
 
+_CODES: tuple[tuple[type[AdapterError], str], ...] = (
+    (DecodeError, "undecodable"),
+    (ParseError, "malformed"),
+    (UnsupportedMessage, "unsupported"),
+    (ValidationError, "invalid"),
+    (AdapterError, "unmappable"),
+)
 _ENHANCED = frozenset({"AL", "SU", "ER"})
 _CONTROL_ID_BYTES = 8
+
+
+Converter = Callable[[bytes, str, SourceProfile], ConversionResult]
+"""What ``fhir_adapters.convert`` is: bytes, format and profile to a Bundle with issues."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +84,8 @@ class Verdict:
 class Reception:
     """Judges messages; remembers which kinds can be converted."""
 
-    def __init__(self) -> None:
+    def __init__(self, converter: Converter = convert) -> None:
+        self._converter = converter
         self._convertible: set[str] = set()
 
     def judge(self, raw: bytes, profile: SourceProfile, moment: datetime) -> Verdict:
@@ -84,11 +97,9 @@ class Reception:
             parse(decoded.text)
             self._check_kind(header, raw, profile)
         except UnsupportedMessage as error:
-            return Verdict(_answer("R", header), header, moment, _refusal("unsupported", error))
-        except DecodeError as error:
-            return Verdict(_answer("E", header), header, moment, _refusal("undecodable", error))
+            return Verdict(_answer("R", header), header, moment, refusal_of(error))
         except AdapterError as error:
-            return Verdict(_answer("E", header), header, moment, _refusal("malformed", error))
+            return Verdict(_answer("E", header), header, moment, refusal_of(error))
         return Verdict(_answer("A", header), header, moment)
 
     def _check_kind(self, header: Header, raw: bytes, profile: SourceProfile) -> None:
@@ -97,11 +108,11 @@ class Reception:
         if kind in self._convertible:
             return
         try:
-            convert(raw, "hl7v2", replace(profile, validate=False))
+            self._converter(raw, "hl7v2", replace(profile, validate=False))
         except UnsupportedMessage:
             raise
-        except AdapterError:
-            return  # this one fails for another reason: processing will say so, and the next of its kind is asked again
+        except Exception:  # noqa: BLE001 - a fault in the mapping must not cost the message: it is kept, then processed
+            return  # it fails for another reason: processing will say so, and the next of its kind is asked again
         if len(self._convertible) < KINDS_KEPT:
             self._convertible.add(kind)
 
@@ -111,6 +122,8 @@ def _answer(letter: str, header: Header | None) -> str:
     return ("C" if enhanced else "A") + letter
 
 
-def _refusal(code: str, error: AdapterError) -> Refusal:
+def refusal_of(error: AdapterError) -> Refusal:
+    """Return a fault of a message as the inbox keeps it: kind, place, and the adapter's text, which has no content."""
+    code = next(code for kind, code in _CODES if isinstance(error, kind))
     text = str(error).removeprefix(f"{error.location}: ") if error.location else str(error)
     return Refusal(code, error.location, text)
