@@ -42,11 +42,21 @@ class LogCheck:
         self._tree = FrontierTree()
         self._open: list[list[bytes]] = []
         self._full: list[int] = []
+        self._stopped = False
 
     @property
     def size(self) -> int:
         """How many leaves have been taken."""
         return self._tree.size
+
+    @property
+    def stopped(self) -> bool:
+        """Whether ``stop`` was called."""
+        return self._stopped
+
+    def stop(self) -> None:
+        """Compare nothing further: a leaf is known from nowhere, so that nothing after it can be computed."""
+        self._stopped = True
 
     def stored_leaf(self, position: int) -> bytes | None:
         """Return the leaf hash that the stored level 0 tile holds at ``position``, or None."""
@@ -69,6 +79,8 @@ class LogCheck:
 
     def finish(self) -> Iterator[Difference]:
         """Yield what differs in the last, partial tiles, and tiles beyond the end."""
+        if self._stopped:
+            return
         for level, hashes in enumerate(self._open):
             if hashes:
                 yield from self._compare(level, self._full[level], hashes, whole=False)

@@ -77,11 +77,11 @@ class IntegrityReport:
 
     def add(self, differences: Iterator[Difference] | Sequence[Difference]) -> None:
         """Keep differences, up to ``MAX_DIFFERENCES``."""
-        for difference in differences:
-            if len(self.differences) >= MAX_DIFFERENCES:
+        for difference in differences:  # to the end, even past the bound: taking them is what moves a log check on
+            if len(self.differences) < MAX_DIFFERENCES:
+                self.differences.append(difference)
+            else:
                 self.truncated = True
-                return
-            self.differences.append(difference)
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values, with stable names."""
@@ -173,7 +173,8 @@ class IntegrityService:
             report.add(self._fill_to(log, stored.position, stored.origin))
             entry, leaf, differences = self._open_entry(conn, log, stored)
             report.add(differences)
-            report.add(log.take(leaf))
+            if not log.stopped:
+                report.add(log.take(leaf))
             report.entries += 1
             place = _record_place(stored.ref)
             if place is not None:
@@ -245,14 +246,15 @@ class IntegrityService:
 
     @staticmethod
     def _fill_to(log: LogCheck, position: int, origin: str) -> Iterator[Difference]:
-        """Name the entries that are missing before ``position``, and go on with the leaves that the tiles still hold."""
-        while log.size < position:
+        """Name the entries that are missing before ``position``; go on with the leaves that the tiles still hold."""
+        while log.size < position and not log.stopped:
             missing = log.size
             yield Difference("entry-missing", f"{origin} entry {missing}", "an entry at every position")
             leaf = log.stored_leaf(missing)
             if leaf is None:
                 place = f"{origin} from entry {missing}"
                 yield Difference("tail-cut", place, f"{position} entries and their tiles")
+                log.stop()
                 return
             yield from log.take(leaf)
 
@@ -267,6 +269,7 @@ class IntegrityService:
 
     def _check_unlogged(self, conn: Connection, report: IntegrityReport, progress: Progress) -> None:
         """Comparison (3): versions without an entry must wait in the outbox, unaltered."""
+        place = _PLACE
         total = int(conn.execute(select(func.count()).select_from(VERSION)).scalar_one())
         statement = select_versions().order_by(VERSION.c.type, VERSION.c.id, VERSION.c.version).limit(PAGE)
         rows, done = conn.execute(statement).all(), 0
@@ -284,7 +287,7 @@ class IntegrityService:
             done += len(rows)
             progress("records", done, total)
             last = rows[-1]
-            rows = conn.execute(statement.where(_PLACE > (last.type, last.id, last.version))).all()
+            rows = conn.execute(statement.where(place > (last.type, last.id, last.version))).all()
 
     def _check_waiting(self, ref: str, row: Row[Any], digest: bytes, report: IntegrityReport) -> Iterator[Difference]:
         report.records += 1
