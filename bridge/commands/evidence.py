@@ -20,11 +20,13 @@ if TYPE_CHECKING:
     from bridge.services.integrity import IntegrityReport, Progress
     from bridge.wiring import Node
 
-_REFERENCE =
-re.compile(r"(?P<type>[A-Z][A-Za-z]{1,63})/(?P<id>[A-Za-z0-9\-.]{1,64})(?:/_history/(?P<version>[0-9]{1,9}))?\Z")
-_REQUEST = re.compile(r"[0-9a-f]{32}\Z") MAX_LISTED = 200
+_REFERENCE = re.compile(
+    r"(?P<type>[A-Z][A-Za-z]{1,63})/(?P<id>[A-Za-z0-9\-.]{1,64})(?:/_history/(?P<version>[0-9]{1,9}))?\Z"
+)
+_REQUEST = re.compile(r"[0-9a-f]{32}\Z")
+MAX_LISTED = 200
 """Differences printed for people; --json has all of them."""
-STAGES = {"log": "log entries / 日志条目", "records": "record versions / 记录版本", "ledger": "ledger blocks / 账本区块"}
+STAGES = {"log": "log entries / 日志", "records": "record versions / 记录版本", "ledger": "ledger blocks / 区块"}
 
 home_option = click.option(
     "--home",
@@ -59,8 +61,15 @@ def anchor_command(home: Path, as_json: bool) -> None:
         status = node.anchoring.status()
     if as_json:
         published = [
-            {"log": p.origin, "number": p.number, "size": p.size, "root": p.root.hex(), "tx": p.tx_id, "time":
-            p.block_time} for p in run.published
+            {
+                "log": p.origin,
+                "number": p.number,
+                "size": p.size,
+                "root": p.root.hex(),
+                "tx": p.tx_id,
+                "time": p.block_time,
+            }
+            for p in run.published
         ]
         answer = {"logged": run.logged, "published": published, "skipped": run.skipped, "pending": status.pending}
         click.echo(json.dumps(answer))
@@ -70,7 +79,7 @@ def anchor_command(home: Path, as_json: bool) -> None:
         return
     click.echo(f"{run.logged} record versions logged / 已写入日志")
     for each in run.published:
-        click.echo(f"checkpoint {each.number} of {each.origin}: {each.size} entries, block {each.height} / 检查点已发布")
+        click.echo(f"checkpoint {each.number} of {each.origin}: {each.size} entries, block {each.height} / 已发布")
     if status.pending:
         click.echo(f"{status.pending} versions still wait; run it again / 仍有待写入的版本")
 
@@ -181,8 +190,9 @@ class _Bar:
         from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TimeRemainingColumn()] self._bar = Progress(*columns, console=Console(stderr=True))
+        columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+        columns.append(TimeRemainingColumn())
+        self._bar = Progress(*columns, console=Console(stderr=True))
         self._tasks: dict[str, Any] = {}
 
     def __enter__(self) -> Progress:
