@@ -210,8 +210,10 @@ class FrontierTree:
         return tuple(self._frontier)
 
     def append(self, leaf_hash: bytes) -> int:
-        """Add a leaf; returns its index. Amortised two hashes."""
+        """Add a leaf; returns its index. One hash on average; ``VerificationError`` when the tree is full."""
         index = self._size
+        if index >= MAX_TREE_SIZE:
+            raise VerificationError("a tree holds at most 2^63 - 1 entries")
         node = leaf_hash
         merges = index
         while merges & 1:
