@@ -1,0 +1,94 @@
+"""How a record of another institution is kept here: pure functions.
+
+Two hospitals may use one id for two things, so a copy gets an id of its own, made from the holder's org id and the
+original id; references inside follow. ``meta.source`` names the holder, a tag the original version. The original
+bytes and digest are kept beside the copy (``received_record``), since the copy's bytes necessarily differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from bridge.services.audit_event import ACT_REASON, USCC_SYSTEM
+from fhir_adapters.resource_id import resource_id
+
+ORIGINAL_TAG = "urn:yiqiao:original"
+_NAMESPACE_KEY = b"yiqiao/received/v1"  # not a secret: original ids are opaque, and the org id is public
+_REFERENCE = re.compile(r"([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?")
+_PATIENT_ELEMENTS = ("subject", "patient", "beneficiary", "for", "individual")
+
+
+def local_id(holder: str, type: str, original_id: str) -> str:
+    """Return the id under which a holder's resource is kept here."""
+    return resource_id(_NAMESPACE_KEY, type, f"urn:yiqiao:org:{holder}", original_id)
+
+
+def local_copy(resource: Mapping[str, Any], *, holder: str, ref: str) -> dict[str, Any]:
+    """Return the copy of a resource to be stored here; ``ref`` is the original version's reference."""
+    copy = {name: _moved(value, holder) for name, value in resource.items()}
+    meta = dict(copy.get("meta") or {})
+    tags = [tag for tag in meta.get("tag", ()) if tag.get("system") != ORIGINAL_TAG]
+    meta["tag"] = [*tags, {"system": ORIGINAL_TAG, "code": ref}]
+    meta["source"] = f"urn:yiqiao:org:{holder}"
+    for name in ("versionId", "lastUpdated"):
+        meta.pop(name, None)
+    return {**copy, "id": local_id(holder, resource["resourceType"], resource["id"]), "meta": meta}
+
+
+def subject_of(copy: Mapping[str, Any], patients: Iterable[str]) -> str:
+    """Return whose data key seals a copy: its patient's; the node's for resources about no patient."""
+    if copy["resourceType"] == "Patient":
+        return f"Patient/{copy['id']}"
+    known = set(patients)
+    for name in _PATIENT_ELEMENTS:
+        element = copy.get(name)
+        reference = element.get("reference") if isinstance(element, Mapping) else None
+        if reference in known:
+            return str(reference)
+    return "node"
+
+
+def provenance(
+    *, request: str, holder: str, requester: str, purpose: str, targets: Iterable[str], sources: Iterable[str], now: int
+) -> dict[str, Any]:
+    """Return the Provenance of copies received on one request, the holder as agent."""
+    participant = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
+    moment = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return {
+        "resourceType": "Provenance",
+        "id": f"received-{request}",
+        "target": [{"reference": target} for target in targets],
+        "recorded": moment,
+        "reason": [{"coding": [{"system": ACT_REASON, "code": purpose}]}],
+        "activity": {
+            "coding": [{"system": "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle", "code": "receive"}]
+        },
+        "agent": [
+            {
+                "type": {"coding": [{"system": participant, "code": code}]},
+                "who": {"type": "Organization", "identifier": {"system": USCC_SYSTEM, "value": org}},
+            }
+            for code, org in (("custodian", holder), ("assembler", requester))
+        ],
+        "entity": [
+            {"role": "source", "what": {"identifier": {"system": f"urn:yiqiao:org:{holder}", "value": source}}}
+            for source in sources
+        ],
+    }
+
+
+def _moved(value: Any, holder: str) -> Any:
+    """Return a value with its literal references led into the holder's namespace."""
+    if isinstance(value, list):
+        return [_moved(child, holder) for child in value]
+    if not isinstance(value, dict):
+        return value
+    moved = {name: _moved(child, holder) for name, child in value.items()}
+    reference = moved.get("reference")
+    match = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
+    if match:
+        moved["reference"] = f"{match[1]}/{local_id(holder, match[1], match[2])}"
+    return moved
