@@ -1,7 +1,7 @@
 """The standard views: which columns a hospital's DBA gives us, and what each means.
 
-docs/view-contract.md is the text for people, ``contract.sql`` the DDL; a test holds the three together. Column names are
-matched without regard to case. A column that the contract does not know is reported once as "not-mapped".
+docs/view-contract.md is the text for people, ``contract.sql`` the DDL; a test holds the three together. Column names
+are matched without regard to case. A column that the contract does not know is reported once as "not-mapped".
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ class View:
 
 def _view(name: str, meaning: str, key: str, table: str) -> View:
     columns: dict[str, Column] = {}
-    for line in table.strip().splitlines():
+    for line in filter(str.strip, table.splitlines()):
         column, kind, text = (part.strip() for part in line.split("|"))
         required = column.endswith("*")
         column = column.rstrip("*")

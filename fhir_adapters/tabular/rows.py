@@ -1,9 +1,11 @@
 """One row under conversion: cells read by column, whatever the driver or the file made of them, and remarks kept."""
 
+import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
+from urllib.parse import quote
 
 from fhir_adapters.codes import Concept, ConceptLookup, unmapped
 from fhir_adapters.identifiers import assigning_system, full_width_to_ascii, trimmed
@@ -14,15 +16,22 @@ from fhir_adapters.tabular.times import to_date, to_datetime, to_instant
 
 Json = dict[str, Any]
 
+_BINARY = (bytes, bytearray, memoryview)
 _NULLS = frozenset({"NULL", "null", "<NULL>", "(null)", "\\N"})
+# What FHIR strings may not hold: control characters but tab, LF, CR (R4, data type string), and half a character.
+_FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
 _DATA_ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 _ORIGINAL_TEXT = "http://hl7.org/fhir/StructureDefinition/originalText"
+
+
+MAX_CELL_CHARS = 1024 * 1024
+"""Longest cell taken, in characters: the longest FHIR string."""
 
 
 class Row:
     """Cells of one row. ``number`` counts from 1; every remark names the row and the column, never the content."""
 
-    __slots__ = ("_cells", "_issues", "lookup", "number", "profile", "view")
+    __slots__ = ("_cells", "_issues", "_texts", "lookup", "number", "profile", "view")
 
     def __init__(
         self, view: View, number: int, cells: Mapping[str, Any], profile: SourceProfile, issues: list[Issue]
@@ -33,6 +42,7 @@ class Row:
         self.lookup = ConceptLookup(profile)
         self._cells = cells
         self._issues = issues
+        self._texts: dict[str, str] = {}
 
     def remark(self, severity: Severity, code: str, column: str, text: str) -> None:
         """Add an issue at ``column`` of this row."""
@@ -44,13 +54,25 @@ class Row:
 
     def text(self, column: str) -> str:
         """The text of a cell, "" for NULL. Codes and numbers come in ASCII, other text as it stands; blanks are off."""
+        known = self._texts.get(column)
+        if known is None:
+            known = self._texts[column] = self._read(column)
+        return known
+
+    def _read(self, column: str) -> str:
         value = self._cells.get(column)
         if value is None:
             return ""
-        text = trimmed(_as_text(value))
+        text = trimmed(self._decoded(column, value) if isinstance(value, _BINARY) else _as_text(value))
         if text in _NULLS:
             return ""
-        return trimmed(full_width_to_ascii(text)) if self.view.columns[column].kind == "code" else text
+        if _FORBIDDEN.search(text):
+            self.remark("warning", "bad-value", column, "control characters are left out")
+            text = trimmed(_FORBIDDEN.sub("", text))
+        if len(text) > MAX_CELL_CHARS:
+            self.remark("warning", "bad-value", column, "longer than a FHIR string may be; it is left out")
+            return ""
+        return " ".join(full_width_to_ascii(text).split()) if self.view.columns[column].kind == "code" else text
 
     def date(self, column: str, target: Json, element: str) -> str:
         """Put a cell into ``target[element]`` as a FHIR date; returns it, "" when there is none."""
@@ -80,7 +102,10 @@ class Row:
         if not code:
             return None
         found = self.concept(concept, column)
-        return {"text": code} if found is None else {"coding": [found.coding()], "text": found.display or code}
+        if found is None:
+            return {"text": code}
+        # A name is the source's own words and worth keeping; a bare code is not a text.
+        return {"coding": [found.coding()], "text": found.display or code if code.isascii() else code}
 
     def system(self) -> str:
         """The identifier system of this row's numbers: its assigning_authority, or the profile's default one."""
@@ -88,11 +113,22 @@ class Row:
 
     def local_system(self, kind: str) -> str:
         """The system of codes that only this hospital knows, by kind."""
-        return f"{self.system()}/{kind}" if self.system().startswith("http") else f"{self.system()}:{kind}"
+        authority = self.text("assigning_authority") or self.profile.default_authority
+        return f"{self.profile.base_url}/NamingSystem/{quote(authority, safe='')}/{kind}"
 
     def missing(self) -> list[str]:
         """The required columns that are empty here."""
         return [name for name, column in self.view.columns.items() if column.required and not self.text(name)]
+
+    def _decoded(self, column: str, value: Any) -> str:
+        """Text of a binary column: UTF-8, else the profile's character set; reported when it is neither."""
+        for charset in ("utf-8", self.profile.charset):
+            try:
+                return bytes(value).decode(charset)
+            except (UnicodeDecodeError, LookupError):
+                continue
+        self.remark("warning", "bad-value", column, "bytes that are not text in the source's character set")
+        return ""
 
     def _moment(self, column: str) -> Any:
         value = self._cells.get(column)
@@ -123,8 +159,6 @@ def _as_text(value: Any) -> str:
         return value
     if isinstance(value, bool):
         return "1" if value else "0"
-    if isinstance(value, bytes | bytearray | memoryview):
-        return bytes(value).decode("utf-8", "replace")
     if isinstance(value, Decimal):
         return format(value, "f") if value.is_finite() and abs(value.adjusted()) < 40 else str(value)
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:

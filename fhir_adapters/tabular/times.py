@@ -14,8 +14,9 @@ from zoneinfo import ZoneInfo
 _PATTERN = re.compile(
     r"(?P<year>[0-9]{4})"
     r"(?:(?P<sep>[-/.年]|)(?P<month>[0-9]{1,2})(?:月)?"
-    r"(?:(?:(?P=sep)|(?<=月)|)(?P<day>[0-9]{1,2})日?"
-    r"(?:[ T]*(?P<hour>[0-9]{1,2})[:时]?(?P<minute>[0-9]{2})(?:[:分]?(?P<second>[0-9]{2})(?:秒|[.,](?P<fraction>[0-9]{1,9}))?)?)?"
+    r"(?:(?:(?P=sep)|(?<=月))(?P<day>[0-9]{1,2})日?"
+    r"(?:[ T]*(?P<hour>[0-9]{1,2})[:时]?(?P<minute>[0-9]{2})"
+    r"(?:[:分]?(?P<second>[0-9]{2})(?:秒|[.,](?P<fraction>[0-9]{1,9}))?)?)?"
     r")?)?\s*(?P<zone>Z|[+-][0-9]{2}:?[0-9]{2})?",
     re.ASCII,
 )
@@ -53,7 +54,7 @@ def to_datetime(value: Any, zone: ZoneInfo) -> str | None:
 
 
 def to_instant(value: Any, zone: ZoneInfo) -> str | None:
-    """FHIR instant of a cell: like :func:`to_datetime`, a date alone being its first moment; None for less than a day."""
+    """FHIR instant of a cell, a date alone being its first moment; None when it is not told to the day."""
     text = to_datetime(value, zone)
     if text is None or "T" in text:
         return text

@@ -25,8 +25,8 @@ _SKIPPED_FIELDS = frozenset({"fhir_comments"})  # FHIR R4 removed comments from 
 
 _EMITTED = """AllergyIntolerance AuditEvent Binary Bundle Composition Condition Consent Coverage Device DiagnosticReport
 DocumentReference Encounter Extension Immunization Location MedicationAdministration MedicationDispense
-MedicationRequest MessageHeader Observation OperationOutcome Organization Patient Practitioner PractitionerRole Procedure Provenance
-RelatedPerson ServiceRequest Specimen Task"""
+MedicationRequest MessageHeader Observation OperationOutcome Organization Patient Practitioner
+PractitionerRole Procedure Provenance RelatedPerson ServiceRequest Specimen Task"""
 EMITTED_TYPES = tuple(_EMITTED.split())
 """Resource types (and Extension) whose structures are kept in ``structures.json``, with every type they contain."""
 

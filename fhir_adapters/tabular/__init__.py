@@ -1,0 +1,14 @@
+"""Rows of the standard views (docs/view-contract.md) and CSV files of them, to FHIR transaction Bundles.
+
+    convert_rows(view, rows, profile)   rows as a database driver gives them
+    convert(raw, profile)               a CSV file with a header, one view a file
+
+A row that lacks a required column is reported and left out; the others are converted. Every remark names the row
+(from 1, the header not counted) and the column.
+"""
+
+from fhir_adapters.tabular.contract import VIEWS, Column, View
+from fhir_adapters.tabular.conversion import ADAPTER, convert_rows
+from fhir_adapters.tabular.csv_file import MAX_CSV_BYTES, convert, view_of
+
+__all__ = ["ADAPTER", "MAX_CSV_BYTES", "VIEWS", "Column", "View", "convert", "convert_rows", "view_of"]
