@@ -1,0 +1,125 @@
+"""HL7 v2 (2.1 to 2.9, ER7) to FHIR R4: ADT and ORU messages to transaction Bundles.
+
+    messages(raw)            a file, batch or MLLP dump -> single messages
+    convert(raw, profile)    one message -> ConversionResult
+    header.read_header       MSH alone, for queues and answers
+    framing.FrameDecoder     MLLP
+    acknowledgement          answers
+
+Choices follow the HL7 v2-to-FHIR mapping guide; docs/adr/0005-hl7v2-mapping.md says where not and why.
+"""
+
+import re
+from collections.abc import Callable
+from types import MappingProxyType
+
+from cryptography.hazmat.primitives.hashes import SM3, Hash
+
+from fhir_adapters.errors import UnsupportedMessage
+from fhir_adapters.hl7v2 import adt, oru
+from fhir_adapters.hl7v2.charset import Decoded, decode
+from fhir_adapters.hl7v2.context import Conversion, Json
+from fhir_adapters.hl7v2.events import ADT_EVENTS, ORU_EVENTS
+from fhir_adapters.hl7v2.header import Header, header_of, read_header
+from fhir_adapters.hl7v2.message import Message, parse
+from fhir_adapters.hl7v2.provenance import message_time, provenance
+from fhir_adapters.hl7v2.splitting import messages
+from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
+from fhir_adapters.result import ConversionResult, Issue
+from fhir_adapters.validation import require_valid
+
+__all__ = ["ADAPTER", "convert", "messages", "read_header"]
+
+ADAPTER = "hl7v2/1.0"
+"""Name and version of this adapter, for lineage. The version changes when the same bytes give another Bundle."""
+
+_CONVERTERS: MappingProxyType[str, Callable[[Conversion, Message], None]] = MappingProxyType(
+    {"ADT": adt.convert, "ORU": oru.convert}
+)
+_TRIGGERS = MappingProxyType({"ADT": frozenset(ADT_EVENTS), "ORU": ORU_EVENTS})
+
+# FHIR strings allow of the control characters only tab, line feed and carriage return.
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\ufffe\uffff]")
+
+
+def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResult:
+    """Convert one message to a transaction Bundle.
+
+    Args:
+        raw: one message (see :func:`messages`), with or without MLLP bytes around it.
+        profile: the site's; the default profile when None.
+
+    Raises:
+        DecodeError: the bytes are not text in any allowed character set.
+        ParseError: the message breaks the format; its location names segment and field.
+        UnsupportedMessage: a type or event without a mapping.
+        ValidationError: a resource made is not valid FHIR R4 and the profile asks for validation.
+    """
+    chosen = profile or DEFAULT_PROFILE
+    decoded = decode(raw.lstrip(b"\x0b\r\n"), chosen.charset)
+    remarks = _remarks(decoded)
+    text = decoded.text.strip("\x0b\x1c\r\n \t\ufeff")
+    if _CONTROL.search(text):
+        remarks.append(Issue("warning", "control-characters", "MSH", "characters that FHIR does not allow were removed"))
+        text = _CONTROL.sub("", text)
+    clean = Decoded(text, decoded.charset, decoded.declared)
+    header = header_of(clean)
+    check_supported(header)
+    message = parse(text)
+    conv = Conversion(chosen, header)
+    conv.issues += remarks
+    for place in message.continued:
+        conv.issues.append(Issue("warning", "line-break", place, "a line break inside a field was not escaped"))
+    _CONVERTERS[header.type](conv, message)
+    bundle = _bundle(conv, message, _digest(raw))
+    _report_leftovers(conv, message)
+    if chosen.validate:
+        require_valid(bundle)
+    return ConversionResult(bundle, tuple(conv.issues))
+
+
+def check_supported(header: Header) -> None:
+    """Raise UnsupportedMessage for a type or event without a mapping."""
+    triggers = _TRIGGERS.get(header.type)
+    if triggers is None:
+        raise UnsupportedMessage(f"no mapping for messages of type {_shown(header.type)}", "MSH-9")
+    if header.trigger not in triggers:
+        raise UnsupportedMessage(f"no mapping for event {_shown(header.type)}^{_shown(header.trigger)}", "MSH-9")
+
+
+def _shown(code: str) -> str:
+    """A type or event as an error may repeat it: codes only, never what a broken header holds in their place."""
+    return code if len(code) <= 3 and code.isascii() and code.isalnum() else "(not a code)"
+
+
+def _remarks(decoded: Decoded) -> list[Issue]:
+    return [Issue("warning", "charset", "MSH-18", decoded.doubt)] if decoded.doubt else []
+
+
+def _digest(raw: bytes) -> str:
+    state = Hash(SM3())
+    state.update(raw)
+    return state.finalize().hex()
+
+
+def _bundle(conv: Conversion, message: Message, digest: str) -> Json:
+    recorded = message_time(conv, message)
+    provenance(conv, message, digest, recorded)
+    base = conv.profile.base_url
+    bundle: Json = {"resourceType": "Bundle", "type": "transaction"}
+    if recorded is not None:
+        bundle["timestamp"] = recorded
+    bundle["entry"] = [
+        {"fullUrl": f"{base}/{reference}", "resource": resource, "request": {"method": "PUT", "url": reference}}
+        for reference, resource in conv.resources.items()
+    ]
+    return bundle
+
+
+def _report_leftovers(conv: Conversion, message: Message) -> None:
+    """Every field that holds a value and that no mapping took."""
+    for segment in message.segments:
+        if not any(segment.fields):
+            continue
+        for number in segment.left():
+            conv.not_mapped(segment, number)

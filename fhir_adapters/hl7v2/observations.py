@@ -1,0 +1,273 @@
+"""OBX: one Observation each (guide: OBX[Observation])."""
+
+import re
+
+from fhir_adapters.hl7v2 import actors, business_ids, concepts, demographics, timestamps, values
+from fhir_adapters.hl7v2.context import Conversion, Json, add_extension
+from fhir_adapters.hl7v2.message import Segment
+from fhir_adapters.identifiers import observation_id
+
+_ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
+_CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
+SUB_ID = "http://hl7.org/fhir/StructureDefinition/observation-v2-subid"
+ANALYSIS_TIME = "http://hl7.org/fhir/StructureDefinition/observation-analysis-date-time"
+NATURE_OF_ABNORMAL = "http://hl7.org/fhir/StructureDefinition/observation-nature-of-abnormal-test"
+_NATURE_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-0080"
+_INTERPRETATION_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-0078"
+
+# Why there is no value, by OBX-11 (http://terminology.hl7.org/CodeSystem/data-absent-reason).
+_ABSENT_BY_STATUS = {"X": "not-performed", "N": "not-asked", "I": "temp-unknown", "O": "temp-unknown", "P": "temp-unknown"}
+
+# 3.5-5.1, 3.5--5.1, 3.5～5.1, 3.5 - 5.1
+_NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
+_BETWEEN = re.compile(rf"\s*({_NUMBER})\s*(?:-{{1,2}}|~|～|—|–|至|to)\s*({_NUMBER})\s*")
+_BOUND = re.compile(rf"\s*(<=|>=|<|>|≤|≥|＜|＞)\s*({_NUMBER})\s*")
+
+_ARRAY_NUMBERS_AT_MOST = 10_000
+
+
+class Owner:
+    """What a group's observations share: patient, encounter, report key, default status, time and performers."""
+
+    __slots__ = ("effective", "encounter", "performers", "report_key", "specimen", "status", "subject", "system")
+
+    def __init__(self, subject: Json, encounter: Json | None, system: str, report_key: str) -> None:
+        self.subject = subject
+        self.encounter = encounter
+        self.system = system
+        self.report_key = report_key
+        self.status = ""
+        self.effective: Json = {}
+        self.performers: list[Json] = []
+        self.specimen: Json | None = None
+
+
+def observation(conv: Conversion, owner: Owner, obx: Segment, category: str) -> Json:
+    """Make the Observation of an OBX and return it (already added)."""
+    obx.take(1)
+    resource: Json = {"resourceType": "Observation", "id": "", "status": "unknown"}
+    if category:
+        resource["category"] = [{"coding": [{"system": _CATEGORY, "code": category}]}]
+    result_status = _status(conv, resource, owner, obx)
+    code = concepts.concept(conv, obx, 3)
+    if code is None:
+        conv.issue("warning", "missing", obx, 3, "no observation identifier")
+        code = {"text": "unknown"}
+    resource["code"] = code
+    resource["subject"] = owner.subject
+    if owner.encounter is not None:
+        resource["encounter"] = owner.encounter
+    if obx.fields[14]:
+        timestamps.put_date_time(conv, resource, "effectiveDateTime", obx, 14)
+    if "effectiveDateTime" not in resource and "_effectiveDateTime" not in resource:
+        resource.update(owner.effective)
+    sub_id = conv.text(obx.take(4))
+    if sub_id:
+        original = {"url": "original-sub-identifier", "valueString": sub_id}
+        resource.setdefault("extension", []).append({"url": SUB_ID, "extension": [original]})
+    _value(conv, resource, obx, result_status)
+    if obx.fields[7]:
+        _reference_range(conv, resource, obx)
+    if obx.fields[8]:
+        _interpretation(conv, resource, obx)
+    _performers(conv, resource, owner, obx)
+    _rare(conv, resource, obx)
+    if owner.specimen is not None:
+        resource["specimen"] = owner.specimen
+    first = code["coding"][0]["code"] if "coding" in code else code["text"]
+    times = conv.occurrence(f"OBX{owner.report_key}\x1f{first}\x1f{sub_id}")
+    resource["id"] = observation_id(conv.profile, owner.system, owner.report_key, first, sub_id, times)
+    conv.put(resource)
+    return resource
+
+
+def _status(conv: Conversion, resource: Json, owner: Owner, obx: Segment) -> str:
+    raw = conv.text(obx.take(11))
+    if raw:
+        status = conv.find("observation-status", raw)
+        if status is not None:
+            resource["status"] = status.code
+        else:
+            conv.unmapped_code("observation-status", obx, 11)
+    elif owner.status:
+        resource["status"] = owner.status
+    else:
+        conv.issue("warning", "missing", obx, 11, "no result status")
+    return raw
+
+
+def _value(conv: Conversion, resource: Json, obx: Segment, result_status: str) -> None:
+    kind = obx.take(2).strip()
+    raw = obx.take(5)
+    own_unit = values.unit(conv, obx)
+    if not raw or not raw.strip("^~& "):
+        resource["dataAbsentReason"] = _absent(_ABSENT_BY_STATUS.get(result_status, "unknown"))
+        if own_unit:
+            conv.not_mapped(obx, 6)
+        return
+    if not kind:
+        conv.issue("warning", "missing", obx, 2, "no value type; the value is kept as text")
+        kind = "ST"
+    if kind == "NA":
+        _array(conv, resource, raw, obx, own_unit)
+    elif "~" not in raw:
+        values.set_value(conv, resource, kind, raw, obx, own_unit)
+    elif kind in values.JOINED:
+        text = "\n".join(conv.text(repetition) for repetition in raw.split("~")).strip()
+        if text:
+            resource["valueString"] = text
+    else:
+        _repeated(conv, resource, kind, raw.split("~"), obx, own_unit)
+    has_value = any(name.startswith("value") for name in resource) or "component" in resource
+    if not has_value and not _has_attachment(resource):
+        resource["dataAbsentReason"] = _absent("unknown")
+
+
+def _absent(code: str) -> Json:
+    return {"coding": [{"system": _ABSENT, "code": code}]}
+
+
+def _has_attachment(resource: Json) -> bool:
+    return any(each["url"] == values.ATTACHMENT for each in resource.get("extension", ()))
+
+
+def _repeated(
+    conv: Conversion, resource: Json, kind: str, repetitions: list[str], obx: Segment, own_unit: values.Unit
+) -> None:
+    """Several values of one OBX: a component each, with the Observation's own code (obs-7: then no value above)."""
+    filled = [each for each in repetitions if each.strip("^& ")]
+    if len(filled) == 1:
+        values.set_value(conv, resource, kind, filled[0], obx, own_unit)
+        return
+    components: list[Json] = []
+    for repetition in filled:
+        component: Json = {"code": resource["code"]}
+        values.set_value(conv, component, kind, repetition, obx, own_unit)
+        components.append(component)
+    if components:
+        resource["component"] = components
+
+
+def _array(conv: Conversion, resource: Json, raw: str, obx: Segment, own_unit: values.Unit) -> None:
+    """NA: rows of numbers. FHIR's SampledData wants an origin and a period that v2 does not say, so: a component each."""
+    numbers = [number for row in raw.split("~") for number in row.split("^") if number.strip()]
+    if len(numbers) > _ARRAY_NUMBERS_AT_MOST:
+        conv.issue("warning", "too-large", obx, 5, "an array of numbers too long for components; kept as text")
+        values.set_value(conv, resource, "ST", raw.replace("^", " ").replace("~", "\n"), obx, own_unit)
+        return
+    _repeated(conv, resource, "NM", numbers, obx, own_unit)
+
+
+def _reference_range(conv: Conversion, resource: Json, obx: Segment) -> None:
+    """OBX-7: always as text, and as numbers when it plainly is a range. ``~`` here is a Chinese "to", not a repetition."""
+    text = conv.text(obx.take(7))
+    if not text:
+        return
+    made: Json = {}
+    quantity = resource.get("valueQuantity", {})
+    own_unit = {key: quantity[key] for key in ("unit", "system", "code") if key in quantity}
+    between = _BETWEEN.fullmatch(text)
+    if between is not None:
+        made["low"] = values.quantity(between[1], own_unit)
+        made["high"] = values.quantity(between[2], own_unit)
+    else:
+        bound = _BOUND.fullmatch(text)
+        if bound is not None:
+            made["low" if bound[1] in (">", ">=", "≥", "＞") else "high"] = values.quantity(bound[2], own_unit)
+    made["text"] = text
+    resource["referenceRange"] = [made]
+
+
+def _interpretation(conv: Conversion, resource: Json, obx: Segment) -> None:
+    found: list[Json] = []
+    for raw in obx.take(8).split("~"):
+        if raw:
+            meaning, sent = concepts.mapped_raw(conv, "interpretation", raw, obx, 8)
+            if meaning is not None:
+                found.append(_meaning(meaning.coding(), sent))
+            elif sent is not None:
+                for each in sent.get("coding", ()):
+                    each.setdefault("system", _INTERPRETATION_SYSTEM)
+                found.append(sent)
+    if found:
+        resource["interpretation"] = found
+
+
+def _meaning(coding: Json, sent: Json | None) -> Json:
+    """The FHIR code; a mark that is written differently (an arrow, a Chinese word) stays as text."""
+    codings = (sent or {}).get("coding")
+    written = codings[0].get("display") or codings[0]["code"] if codings else (sent or {}).get("text", "")
+    if written and written not in (coding["code"], coding.get("display")):
+        return {"coding": [coding], "text": written}
+    return {"coding": [coding]}
+
+
+def _performers(conv: Conversion, resource: Json, owner: Owner, obx: Segment) -> None:
+    found: list[Json] = []
+    fields = obx.fields
+    if fields[16]:
+        found += actors.practitioners(conv, obx, 16)
+    if fields[23]:
+        where = demographics.addresses(conv, obx, 24) if fields[24] else None
+        laboratory = actors.organization(conv, obx, 23, where)
+        if laboratory is not None and laboratory not in found:
+            found.append(laboratory)
+    if fields[15]:
+        _producer(conv, found, obx)
+    if found:
+        resource["performer"] = found
+    elif owner.performers:
+        resource["performer"] = owner.performers
+
+
+def _producer(conv: Conversion, found: list[Json], obx: Segment) -> None:
+    """OBX-15 names the producing laboratory, by code and name, where OBX-23 is not sent."""
+    producer = concepts.concept(conv, obx, 15)
+    if producer is None:
+        return
+    first = producer.get("coding", ({"code": "", "display": producer.get("text", "")},))[0]
+    system = first.get("system") or conv.local_system("producer")
+    reference = actors.coded_organization(conv, first["code"], first.get("display", ""), system)
+    if reference is not None and reference not in found:
+        found.append(reference)
+
+
+def _rare(conv: Conversion, resource: Json, obx: Segment) -> None:
+    """Fields most laboratories leave empty."""
+    fields = obx.fields
+    if fields[10]:
+        for raw in obx.take(10).split("~"):
+            nature = concepts.from_raw(conv, raw, obx, 10, _NATURE_SYSTEM)
+            if nature is not None:
+                add_extension(resource, NATURE_OF_ABNORMAL, "valueCodeableConcept", nature)
+    if fields[17]:
+        methods = concepts.concepts(conv, obx, 17)
+        if methods:
+            resource["method"] = methods[0]
+            if len(methods) > 1:
+                conv.issue("information", "not-mapped", obx, 17, "only the first repetition has a place")
+    if fields[18]:
+        _device(conv, resource, obx)
+    if fields[19]:
+        holder: Json = {"url": ANALYSIS_TIME}
+        timestamps.put_date_time(conv, holder, "valueDateTime", obx, 19)
+        if len(holder) > 1:
+            resource.setdefault("extension", []).append(holder)
+    if fields[20]:
+        site = concepts.concept(conv, obx, 20)
+        if site is not None:
+            resource["bodySite"] = site
+    if fields[21]:
+        made = business_ids.entity(conv, obx.take(21), "FILL")
+        if made is not None:
+            resource["identifier"] = [made]
+
+
+def _device(conv: Conversion, resource: Json, obx: Segment) -> None:
+    """OBX-18: the analyser, by its identifier alone (a Device of its own would say nothing more)."""
+    first, *more = obx.take(18).split("~")
+    if any(more):
+        conv.issue("information", "not-mapped", obx, 18, "only the first repetition has a place")
+    made = business_ids.entity(conv, first)
+    if made is not None:
+        resource["device"] = {"identifier": made}

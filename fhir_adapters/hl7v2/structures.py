@@ -1,0 +1,149 @@
+"""Message structures as data, and the grouping of segments by them.
+
+A structure says which segments open a group, which belong into it and which groups it holds, as the chapters of the
+standard print it. Grouping is lenient where senders are: order inside a group does not matter, a group may be opened by a
+segment from its middle when its first one is missing. Segments outside the tree are read by nobody and so remarked on.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from fhir_adapters.hl7v2.message import Segment
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One group of a structure.
+
+    ``once`` are the segments that stand once, in their order: one that comes again, or before one already there, begins
+    the next repetition. ``many`` are those that repeat inside. ``groups`` are nested.
+    """
+
+    name: str
+    once: tuple[str, ...]
+    many: frozenset[str] = frozenset()
+    groups: tuple["Group", ...] = ()
+
+    def reach(self) -> frozenset[str]:
+        """Every segment that this group or one inside it takes."""
+        return frozenset(self.once) | self.many | frozenset(name for group in self.groups for name in group.reach())
+
+
+@dataclass(slots=True)
+class Node:
+    """One repetition of a group in a message."""
+
+    group: Group
+    segments: list[Segment] = field(default_factory=list)
+    children: list["Node"] = field(default_factory=list)
+    names: set[str] = field(default_factory=set)
+
+    def first(self, name: str) -> Segment | None:
+        """The first segment of a name in this repetition itself."""
+        if name not in self.names:
+            return None
+        return next(segment for segment in self.segments if segment.name == name)
+
+    def all(self, name: str) -> Iterator[Segment]:
+        """The segments of a name in this repetition itself."""
+        return (segment for segment in self.segments if segment.name == name)
+
+    def groups(self, name: str) -> Iterator["Node"]:
+        """The repetitions of a nested group."""
+        return (child for child in self.children if child.group.name == name)
+
+
+_OBSERVATION = Group("OBSERVATION", ("OBX",), frozenset({"NTE"}))
+_INSURANCE = Group("INSURANCE", ("IN1", "IN2", "IN3"))
+_SPECIMEN = Group("SPECIMEN", ("SPM",))
+
+ADT = Group(
+    "ADT",
+    ("MSH", "EVN"),
+    frozenset(),
+    (
+        Group(
+            "PATIENT",
+            ("PID", "PD1", "MRG", "PV1", "PV2"),
+            frozenset({"NK1", "AL1", "DG1", "NTE"}),
+            (_OBSERVATION, _INSURANCE),
+        ),
+    ),
+)
+"""ADT_A01 to ADT_A60 differ in what is left out and in whether the PATIENT group repeats; one superset reads them all."""
+
+ORU = Group(
+    "ORU",
+    ("MSH",),
+    frozenset(),
+    (
+        Group(
+            "PATIENT",
+            ("PID", "PD1", "PV1", "PV2"),
+            frozenset({"NK1", "NTE", "AL1", "DG1"}),
+            (
+                Group("ORDER", ("ORC", "OBR"), frozenset({"NTE"}), (_OBSERVATION, _SPECIMEN)),
+                _INSURANCE,
+            ),
+        ),
+    ),
+)
+"""ORU_R01 (2.3 to 2.9) and the point-of-care results ORU_R30 to R32."""
+
+STRUCTURES = MappingProxyType({"ADT": ADT, "ORU": ORU})
+_REACHES: dict[int, frozenset[str]] = {}
+
+
+def _reach(group: Group) -> frozenset[str]:
+    known = _REACHES.get(id(group))  # groups are module constants: their ids do not come again
+    if known is None:
+        known = _REACHES[id(group)] = group.reach()
+    return known
+
+
+def group_segments(segments: list[Segment], structure: Group) -> Node:
+    """Arrange segments by a structure. Those that no group takes (Z-segments among them) stay outside the tree."""
+    root = Node(structure)
+    path = [root]
+    known = _reach(structure)
+    for segment in segments:
+        if segment.name in known:
+            _place(path, segment, segment.name)
+    return root
+
+
+def _place(path: list[Node], segment: Segment, name: str) -> None:
+    """Put a segment into the innermost open repetition that takes it, opening and closing groups on the way."""
+    depth = len(path) - 1
+    while depth >= 0:
+        node = path[depth]
+        if name in node.group.many or (name in node.group.once and _fits(node, name)):
+            del path[depth + 1 :]
+            node.segments.append(segment)
+            node.names.add(name)
+            return
+        for group in node.group.groups:
+            if name in _reach(group):
+                del path[depth + 1 :]
+                _open(path, group, segment, name)
+                return
+        depth -= 1
+
+
+def _fits(node: Node, name: str) -> bool:
+    once = node.group.once
+    position = once.index(name)
+    return not any(later in node.names for later in once[position:])
+
+
+def _open(path: list[Node], group: Group, segment: Segment, name: str) -> None:
+    while True:
+        node = Node(group)
+        path[-1].children.append(node)
+        path.append(node)
+        if name in group.once or name in group.many:
+            node.segments.append(segment)
+            node.names.add(name)
+            return
+        group = next(inner for inner in group.groups if name in _reach(inner))

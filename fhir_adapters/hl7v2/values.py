@@ -1,0 +1,320 @@
+"""OBX-5 by OBX-2: every value type to the Observation value that fits it (guide: OBX[Observation], condition column).
+
+A value that is not what OBX-2 says stays as text and is remarked on. Numbers keep their digits: ``0.40`` stays ``0.40``;
+a form that JSON forbids (``.5``, ``+7``, ``007``) is written as JSON wants it and the sender's own stays beside it.
+"""
+
+import base64
+import binascii
+import re
+from collections.abc import Callable
+
+from fhir_adapters.hl7v2 import concepts, timestamps
+from fhir_adapters.hl7v2.context import ORIGINAL_TEXT, Conversion, Json
+from fhir_adapters.hl7v2.message import NULL, Segment
+from fhir_adapters.hl7v2.units import UCUM, ucum_code
+from fhir_adapters.json_lexeme import from_source
+
+VALUE = 5
+ATTACHMENT = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Observation.value"
+"""R5 lets an Observation have an attachment; its cross-version extension carries one in R4 (guide: ED[Attachment])."""
+
+_COMPARATORS = {"<": "<", ">": ">", "<=": "<=", ">=": ">=", "≤": "<=", "≥": ">=", "＜": "<", "＞": ">", "=<": "<=", "=>": ">="}
+_COMPARED = re.compile(r"(<=|>=|=<|=>|[<>≤≥＜＞])\s*(.+)")
+_CURRENCY = "urn:iso:std:iso:4217"
+
+Unit = Json
+"""What OBX-6 says, as the fields a Quantity takes: unit, system, code."""
+
+
+def unit(conv: Conversion, obx: Segment) -> Unit:
+    """Take OBX-6: unit, and system and code when it is UCUM or coded in a named system."""
+    raw = obx.take(6)
+    if not raw:
+        return {}
+    if "^" not in raw and "&" not in raw and "~" not in raw:
+        return unit_of(conv.text(raw))
+    parts = raw.split("~")[0].split("^")
+    parts += [""] * (6 - len(parts))
+    code, title, system = (conv.text(part) for part in parts[:3])
+    written = title if title and system.upper() in ("UCUM", "ISO+") else code or title
+    made = unit_of(code or title)
+    if "code" not in made and system and system.upper() not in ("L", "UCUM", "ISO+") and code:
+        made = {"system": concepts.code_system(conv.profile.base_url, system), "code": code}
+    if written:
+        made["unit"] = written
+    for index in (3, 4):
+        if parts[index] and parts[index] != NULL and conv.text(parts[index]) not in (code, title):
+            conv.not_mapped(obx, 6, index + 1)
+    return made
+
+
+def unit_of(text: str) -> Unit:
+    """The unit fields for a unit as written."""
+    code = ucum_code(text)
+    if code is not None:
+        return {"unit": text, "system": UCUM, "code": code}
+    return {"unit": text} if text else {}
+
+
+def quantity(text: str, own_unit: Unit, comparator: str = "") -> Json | None:
+    """A Quantity of a number as written; None when it is not a number."""
+    number = from_source(text)
+    if number is None:
+        return None
+    made: Json = {"value": number}
+    if number.lexeme != text:
+        made["_value"] = {"extension": [{"url": ORIGINAL_TEXT, "valueString": text}]}
+    if comparator:
+        made["comparator"] = comparator
+    if own_unit:
+        made.update(own_unit)
+    return made
+
+
+def set_value(conv: Conversion, target: Json, kind: str, raw: str, obx: Segment, own_unit: Unit) -> None:
+    """Set ``value[x]`` of an Observation (or component) from one repetition of OBX-5."""
+    read = _READERS.get(kind)
+    if read is None:
+        conv.issue("warning", "unknown-value-type", obx, 2, "a value type without a mapping; the value is kept as text")
+        read = _text
+    read(conv, target, raw, obx, own_unit)
+
+
+def _number(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+    first, *rest = raw.split("^")
+    text = conv.text(first)
+    made = quantity(text, own_unit)
+    if made is None:
+        compared = _COMPARED.fullmatch(text)
+        if compared is not None:
+            made = quantity(compared[2].strip(), own_unit, _COMPARATORS[compared[1]])
+        if made is None:
+            conv.issue("warning", "bad-value", obx, VALUE, "OBX-2 says a number, it is none; kept as text")
+            _written(conv, target, raw, own_unit, obx)
+            return
+        conv.issue("information", "value-form", obx, VALUE, "a number with a comparator where OBX-2 says a plain number")
+    if rest:
+        conv.leftover(["", *rest], 1, obx, VALUE)
+    target["valueQuantity"] = made
+
+
+def _structured(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+    """SN: comparator, number, separator or suffix, number (2.A.69)."""
+    parts = [conv.text(part) for part in raw.split("^")]
+    parts += [""] * (4 - len(parts))
+    sign, first, separator, second = parts[:4]
+    comparator = _COMPARATORS.get(sign, "")
+    understood = sign in ("", "=") or comparator
+    one, two = quantity(first, own_unit, comparator), quantity(second, own_unit)
+    if understood and one is not None and not separator and not second:
+        target["valueQuantity"] = one
+    elif understood and separator == "-" and (one or two) and not comparator and bool(first) == bool(one) and bool(second) == bool(two):
+        target["valueRange"] = {name: each for name, each in (("low", one), ("high", two)) if each}
+    elif understood and separator in (":", "/") and one is not None and two is not None:
+        target["valueRatio"] = {"numerator": one, "denominator": two}
+    else:
+        if not (separator == "+" and one is not None):
+            conv.issue("information", "value-form", obx, VALUE, "a structured number without a FHIR form; kept as text")
+        _written(conv, target, raw, own_unit, obx)
+
+
+def _coded(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+    value = concepts.from_raw(conv, raw, obx, VALUE)
+    if value is not None:
+        target["valueCodeableConcept"] = value
+        if own_unit:
+            conv.not_mapped(obx, 6)
+
+
+def _text(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+    """ST, TX, FT. A component separator here is the sender's own character: the text is kept whole."""
+    text = conv.text(raw)
+    if text:
+        target["valueString"] = text
+        if own_unit:
+            _unit_beside(target, own_unit)
+
+
+def _unit_beside(target: Json, own_unit: Unit) -> None:
+    """A text value has no unit in FHIR; what OBX-6 said stays as an extension of the value."""
+    holder = target.setdefault("_valueString", {})
+    url = "http://hl7.org/fhir/StructureDefinition/iso21090-PQ-translation"
+    quantity_of_text = {key: value for key, value in own_unit.items() if key in ("unit", "system", "code")}
+    holder.setdefault("extension", []).append({"url": url, "valueQuantity": quantity_of_text})
+
+
+def _written(conv: Conversion, target: Json, raw: str, own_unit: Unit, obx: Segment) -> None:
+    """A composite value as text: its components with a blank between, and the encoded form beside when there are several."""
+    pieces = [text for part in re.split(r"[\^&]", raw) if (text := conv.text(part))]
+    if not pieces:
+        return
+    target["valueString"] = " ".join(pieces)
+    if len(pieces) > 1:
+        target["_valueString"] = {"extension": [{"url": ORIGINAL_TEXT, "valueString": raw}]}
+    if own_unit:
+        _unit_beside(target, own_unit)
+
+
+def _composite(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+    _written(conv, target, raw, own_unit, obx)
+
+
+def _date(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+    text = raw.split("^")[0].strip()
+    value = timestamps.read(conv, text, obx, VALUE) if text else None
+    if value is None:
+        _written(conv, target, raw, own_unit, obx)
+        return
+    target["valueDateTime"] = value
+    conv.leftover(raw.split("^"), 1, obx, VALUE)
+
+
+def _time(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+    parsed = timestamps.read_time(raw.strip())
+    if parsed is None:
+        conv.issue("warning", "bad-value", obx, VALUE, "not a time of day; kept as text")
+        _written(conv, target, raw, own_unit, obx)
+        return
+    target["valueTime"], has_offset = parsed
+    if has_offset:
+        conv.issue("information", "not-mapped", obx, VALUE, "a FHIR time has no offset")
+        target["_valueTime"] = {"extension": [{"url": ORIGINAL_TEXT, "valueString": raw.strip()}]}
+
+
+def _range_of_dates(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+    timestamps.put_period(conv, target, "valuePeriod", raw, obx, VALUE)
+    if "valuePeriod" not in target:
+        _written(conv, target, raw, own_unit, obx)
+
+
+def _composite_quantity(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+    """CQ: quantity and its own units, OBX-6 where it has none."""
+    amount, *rest = raw.split("^")
+    own = unit_of(conv.text(rest[0].split("&")[0])) if rest else {}
+    made = quantity(conv.text(amount), own or own_unit)
+    if made is None:
+        conv.issue("warning", "bad-value", obx, VALUE, "OBX-2 says a number, it is none; kept as text")
+        _written(conv, target, raw, own_unit, obx)
+    else:
+        target["valueQuantity"] = made
+        conv.leftover(["", "", *rest[1:]], 2, obx, VALUE)
+
+
+def _price(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+    """CP and MO: an amount of money in its currency."""
+    first, *rest = raw.split("^")
+    amount, _, currency = first.partition("&")
+    made = quantity(conv.text(amount), {})
+    if made is None:
+        conv.issue("warning", "bad-value", obx, VALUE, "OBX-2 says a price, it is none; kept as text")
+        _written(conv, target, raw, own_unit, obx)
+        return
+    code = conv.text(currency)
+    if code:
+        made.update(unit=code, system=_CURRENCY, code=code)
+    elif own_unit:
+        made.update(own_unit)
+    target["valueQuantity"] = made
+    conv.leftover(["", *rest], 1, obx, VALUE)
+
+
+def _numeric_range(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+    """NR: low and high."""
+    low, high, *_ = [*(conv.text(part) for part in raw.split("^")), ""]
+    ends = {name: quantity(text, own_unit) for name, text in (("low", low), ("high", high)) if text}
+    if ends and all(each is not None for each in ends.values()):
+        target["valueRange"] = ends
+    else:
+        _written(conv, target, raw, own_unit, obx)
+
+
+def _attachment(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+    """ED: source application, type, subtype, encoding, data (2.A.24)."""
+    parts = [*raw.split("^"), "", "", "", "", ""][:5]
+    kind, subtype, encoding = (conv.text(part) for part in parts[1:4])
+    data = _encoded_data(conv.text(parts[4]), encoding, conv.charset)
+    if data is None:
+        conv.issue("warning", "bad-value", obx, VALUE, "encapsulated data does not have the encoding it names; kept as text")
+        target["valueString"] = conv.text(parts[4]) or conv.text(raw)
+        return
+    if parts[0] and parts[0] != NULL:
+        conv.not_mapped(obx, VALUE, 1)
+    if not data:
+        return
+    made: Json = {"data": data}
+    content_type = _content_type(kind, subtype)
+    if content_type:
+        made["contentType"] = content_type
+    target.setdefault("extension", []).append({"url": ATTACHMENT, "valueAttachment": made})
+
+
+_TYPES = {"IM": "image", "AP": "application", "TEXT": "text", "TX": "text", "AU": "audio", "SD": "", "FT": "text", "SI": "image"}
+_SUBTYPES = {"PDF": "application/pdf", "JPEG": "image/jpeg", "JPG": "image/jpeg", "PNG": "image/png", "TIFF": "image/tiff", "HTML": "text/html", "RTF": "text/rtf"}
+_MEDIA = re.compile(r"[A-Za-z0-9.+-]+")
+
+
+def _content_type(kind: str, subtype: str) -> str:
+    """The media type of ED-2 and ED-3 (tables 0191 and 0291); "" when they do not make one."""
+    if "/" in kind:
+        return kind
+    if subtype.upper() in _SUBTYPES:
+        return _SUBTYPES[subtype.upper()]
+    major = _TYPES.get(kind.upper(), kind.lower())
+    if not subtype:
+        return _SUBTYPES.get(kind.upper(), "")
+    return f"{major}/{subtype.lower()}" if major and _MEDIA.fullmatch(major) and _MEDIA.fullmatch(subtype) else ""
+
+
+def _encoded_data(text: str, encoding: str, charset: str) -> str | None:
+    """Base64 of ED-5 (table 0299: A text, Hex, Base64); None when the data is not in its encoding."""
+    compact = "".join(text.split())
+    name = encoding.upper()
+    try:
+        if name == "HEX":
+            return base64.b64encode(bytes.fromhex(compact)).decode()
+        if name in ("A", "TEXT", "ASCII"):
+            return base64.b64encode(text.encode(charset)).decode()
+        base64.b64decode(compact, validate=True)
+    except (ValueError, binascii.Error):
+        return None
+    return compact
+
+
+def _pointer(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+    """RP: pointer, application, type, subtype (2.A.64)."""
+    parts = [conv.text(part) for part in [*raw.split("^"), "", "", ""][:4]]
+    pointer, application, kind, subtype = parts
+    if not pointer:
+        return
+    made: Json = {"url": pointer} if not re.search(r"\s", pointer) else {"title": pointer}
+    content_type = _content_type(kind, subtype)
+    if content_type:
+        made["contentType"] = content_type
+    if application:
+        made.setdefault("title", application.split("&")[0])
+    target.setdefault("extension", []).append({"url": ATTACHMENT, "valueAttachment": made})
+
+
+Reader = Callable[[Conversion, Json, str, Segment, Unit], None]
+
+_READERS: dict[str, Reader] = {
+    "NM": _number,
+    "SI": _number,
+    "SN": _structured,
+    "NR": _numeric_range,
+    **dict.fromkeys(("CE", "CWE", "CNE", "CF", "IS", "ID"), _coded),
+    **dict.fromkeys(("ST", "TX", "FT", "GTS", "VR"), _text),
+    **dict.fromkeys(("TS", "DTM", "DT"), _date),
+    "TM": _time,
+    "DR": _range_of_dates,
+    "CQ": _composite_quantity,
+    **dict.fromkeys(("CP", "MO"), _price),
+    "ED": _attachment,
+    "RP": _pointer,
+    **dict.fromkeys(("HD", "CX", "CK", "EI", "EIP", "XAD", "AD", "XCN", "CN", "XPN", "PN", "XON", "XTN", "TN", "PL"), _composite),
+}
+"""OBX-2 -> how to read one repetition of OBX-5. NA is a list of numbers and handled by the Observation itself."""
+
+JOINED = frozenset({"ST", "TX", "FT"})
+"""Types whose repetitions are lines of one text."""
