@@ -2,24 +2,15 @@
 # Start a private PostgreSQL for the tests and print its URL.
 #
 #   tests/start-postgres.sh DIR      start a server whose data lies below DIR; prints postgresql+psycopg://...
-#   tests/start-postgres.sh --stop DIR
+#   tests/stop-postgres.sh DIR       stop it again
 #
 # The server listens on 127.0.0.1 on a free port, takes connections from this machine without a password, and keeps nothing
 # worth keeping. PostgreSQL refuses to run as root: then it runs as the system user "postgres".
 set -eu
 
-usage() {
-    echo "usage: $0 [--stop] DIR" >&2
-    exit 2
-}
-
-stop=no
-if [ "${1:-}" = "--stop" ]; then
-    stop=yes
-    shift
-fi
-[ $# -eq 1 ] || usage
+[ $# -eq 1 ] || { echo "usage: $0 DIR" >&2; exit 2; }
 directory=$1
+name=$(basename "$0" .sh)
 
 bin=
 for candidate in "$(command -v pg_ctl 2>/dev/null || true)" /usr/lib/postgresql/*/bin/pg_ctl; do
@@ -40,7 +31,7 @@ as_server() {
     fi
 }
 
-if [ "$stop" = yes ]; then
+if [ "$name" = stop-postgres ]; then
     as_server "'$bin/pg_ctl' -D '$directory/data' -m immediate -w stop" >/dev/null
     exit 0
 fi
