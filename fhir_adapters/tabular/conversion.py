@@ -12,7 +12,7 @@ from fhir_adapters.tabular.encounter import convert_encounter
 from fhir_adapters.tabular.lab import check_complete, convert_lab
 from fhir_adapters.tabular.patient import convert_patient
 from fhir_adapters.tabular.rows import Row
-from fhir_adapters.validation import validate_bundle
+from fhir_adapters.validation import require_valid
 
 __all__ = ["ADAPTER", "MAX_ROWS", "convert_rows", "find_view"]
 
@@ -33,7 +33,7 @@ def convert_rows(
 
     ``rows`` map column names (any case) to what a driver returned: text, numbers, dates, bytes, None. Bad rows come
     back as issues of severity "error", the others are converted. Raises UnsupportedMessage for an unknown view and
-    ParseError for more than :data:`MAX_ROWS` rows.
+    ParseError for more than :data:`MAX_ROWS` rows. ValidationError would mean a fault of this adapter.
     """
     chosen = find_view(view)
     if len(rows) > MAX_ROWS:
@@ -49,7 +49,7 @@ def convert_rows(
     batch.issues.extend(_not_mapped(unknown))
     bundle = batch.bundle()
     if chosen_profile.validate:
-        batch.issues.extend(validate_bundle(bundle))
+        require_valid(bundle)
     return ConversionResult(bundle, tuple(batch.issues))
 
 
