@@ -11,6 +11,7 @@ Choices follow the HL7 v2-to-FHIR mapping guide; docs/adr/0005-hl7v2-mapping.md 
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from types import MappingProxyType
 
 from cryptography.hazmat.primitives.hashes import SM3, Hash
@@ -63,15 +64,18 @@ def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResul
         remarks.append(Issue("warning", "control-characters", "MSH", "characters that FHIR does not allow were removed"))
         text = _CONTROL.sub("", text)
     clean = Decoded(text, decoded.charset, decoded.declared)
-    header = header_of(clean)
+    digest = _digest(raw)
+    header = header_of(clean, strict=False)
     check_supported(header)
     message = parse(text)
     conv = Conversion(chosen, header)
     conv.issues += remarks
-    for place in message.continued:
-        conv.issues.append(Issue("warning", "line-break", place, "a line break inside a field was not escaped"))
+    conv.issues += [Issue("warning", "form", place, what) for place, what in message.forgiven]
+    if not header.control_id:
+        conv.issues.append(Issue("warning", "missing", "MSH-10", "no message control id; the message's digest stands in"))
+        conv.header = replace(header, control_id=f"sm3:{digest}")
     _CONVERTERS[header.type](conv, message)
-    bundle = _bundle(conv, message, _digest(raw))
+    bundle = _bundle(conv, message, digest)
     _report_leftovers(conv, message)
     if chosen.validate:
         require_valid(bundle)

@@ -53,8 +53,8 @@ def read_header(raw: bytes, default_charset: str = "") -> Header:
     return header_of(decode(raw, default_charset))
 
 
-def header_of(decoded: Decoded) -> Header:
-    """The header of decoded text. Raises ParseError as ``read_header``."""
+def header_of(decoded: Decoded, strict: bool = True) -> Header:
+    """The header of decoded text. Raises ParseError as ``read_header``; not ``strict``, the control id may be missing."""
     text = decoded.text.lstrip("\x0b\r\n \t")
     if not text.startswith("MSH"):
         raise ParseError("the message does not begin with a header segment", "MSH")
@@ -68,7 +68,7 @@ def header_of(decoded: Decoded) -> Header:
     control_id = msh[10].strip()
     if not kind[0].strip():
         raise ParseError("no message type", "MSH-9")
-    if not control_id:
+    if strict and not control_id:
         raise ParseError("no message control id", "MSH-10")
     if len(control_id) > MAX_CONTROL_ID:
         raise ParseError(f"the message control id is longer than {MAX_CONTROL_ID} characters", "MSH-10")

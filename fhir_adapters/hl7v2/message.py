@@ -20,6 +20,9 @@ WIDTH = 64
 """Fields each segment is padded to, so that a mapping may read past the end; the widest segment (OBR of v2.8) has 55."""
 
 STANDARD = "|^~\\&"
+DOUBLED = "^~\\\\&"
+"""The standard encoding characters as a program's source code writes them: a common mistake with one possible meaning."""
+
 NULL = '""'
 """The HL7 null (2.5.3.2): the sender says that there is no value. A resource is sent whole, so it is simply left out."""
 
@@ -53,8 +56,8 @@ class Segment:
         return "" if value == NULL else value
 
     def where(self, number: int) -> str:
-        """The place of a field for issues: ``OBX[3]-5``."""
-        return f"{self.name}[{self.index}]-{number}"
+        """The place of a field for issues: ``OBX[3]-5``; ``OBX[3]`` for field 0, the segment itself."""
+        return f"{self.name}[{self.index}]-{number}" if number else f"{self.name}[{self.index}]"
 
     def left(self) -> Iterator[int]:
         """Numbers of the fields that hold a value and that nobody took."""
@@ -63,10 +66,10 @@ class Segment:
 
 @dataclass(slots=True)
 class Message:
-    """A parsed message. ``continued`` are places where a line without a segment name was joined to the one before."""
+    """A parsed message, and what had to be forgiven to read it: (place, what) pairs."""
 
     segments: list[Segment]
-    continued: list[str]
+    forgiven: list[tuple[str, str]]
 
     @property
     def header(self) -> Segment:
@@ -107,6 +110,8 @@ def delimiters(line: str) -> tuple[str, str]:
     if not separator or separator.isalnum() or separator.isspace():
         raise ParseError("no field separator", "MSH-1")
     encoding = line[4:].split(separator, 1)[0]
+    if encoding == DOUBLED:
+        encoding = STANDARD[1:]
     if not encoding or len(encoding) > 5 or len(set(encoding)) != len(encoding):
         raise ParseError("encoding characters are missing or repeated", "MSH-2")
     if any(character.isalnum() or character.isspace() for character in encoding):
@@ -127,7 +132,9 @@ def _segments(lines: list[str], separator: str, encoding: str) -> Message:
     first[1:2] = [separator, encoding]
     first[0] = ""
     segments = [Segment("MSH", 1, first + _PADDING[len(first) :])]
-    continued: list[str] = []
+    forgiven: list[tuple[str, str]] = []
+    if DOUBLED in lines[0]:
+        forgiven.append(("MSH-2", "the escape character is doubled"))
     counts: dict[str, int] = {"MSH": 1}
     for line in lines[1:]:
         fields = line.split("|")
@@ -137,7 +144,7 @@ def _segments(lines: list[str], separator: str, encoding: str) -> Message:
                 continue
             name = name.strip()
             if not _SEGMENT_LINE.match(name):
-                _join(segments[-1], line, continued)
+                _join(segments[-1], line, forgiven)
                 continue
         if name == "MSH":
             raise ParseError("a second header in one message", "MSH[2]")
@@ -146,10 +153,10 @@ def _segments(lines: list[str], separator: str, encoding: str) -> Message:
         if len(fields) < WIDTH:
             fields += _PADDING[len(fields) :]
         segments.append(Segment(name, index, fields))
-    return Message(segments, continued)
+    return Message(segments, forgiven)
 
 
-def _join(segment: Segment, line: str, continued: list[str]) -> None:
+def _join(segment: Segment, line: str, forgiven: list[tuple[str, str]]) -> None:
     """A line that no segment name begins is text whose sender did not escape its line break: the last field goes on."""
     fields = segment.fields
     last = max((number for number, value in enumerate(fields) if value), default=1)
@@ -160,4 +167,4 @@ def _join(segment: Segment, line: str, continued: list[str]) -> None:
             fields[offset] = value
         else:
             fields.append(value)
-    continued.append(segment.where(last))
+    forgiven.append((segment.where(last), "a line break inside a field was not escaped"))

@@ -14,14 +14,12 @@ def convert(conv: Conversion, message: Message) -> None:
     """Map every patient group of an ORU message.
 
     Raises:
-        ParseError: there is no PID, or not one order.
+        ParseError: there is no PID.
     """
     root = group_segments(message.segments, ORU)
     groups = list(root.groups("PATIENT"))
     if not groups or groups[0].first("PID") is None:
         raise ParseError("a required segment is missing", "PID")
-    if not any(order.first("OBR") for group in groups for order in group.groups("ORDER")):
-        raise ParseError("a required segment is missing", "OBR")
     for group in groups:
         _patient_group(conv, group)
 
@@ -43,6 +41,7 @@ def _patient_group(conv: Conversion, group: Node) -> None:
 def _order(conv: Conversion, group: Node, subject: Json, encounter: Json | None) -> None:
     obr = group.first("OBR")
     if obr is None:
+        _results_alone(conv, group, subject, encounter)
         return
     orc = group.first("ORC")
     order = orders.identify(conv, orc, obr)
@@ -67,6 +66,15 @@ def _order(conv: Conversion, group: Node, subject: Json, encounter: Json | None)
         note = related.note(conv, nte)
         if note is not None:
             report.setdefault("extension", []).append({"url": orders.NOTE, "valueAnnotation": note})
+
+
+def _results_alone(conv: Conversion, group: Node, subject: Json, encounter: Json | None) -> None:
+    """OBX without an OBR: the results are kept; no report and no order can be made up for them."""
+    owner = observations.Owner(subject, encounter, conv.local_system("message"), conv.header.control_id)
+    for each in group.groups("OBSERVATION"):
+        adt.observed(conv, owner, each, "")
+    segment = group.children[0].segments[0] if group.children else group.segments[0]
+    conv.issue("warning", "missing", segment, 0, "results or an order control without the OBR that they belong to")
 
 
 def _owner(order: orders.Order, report: Json, subject: Json, encounter: Json | None) -> observations.Owner:

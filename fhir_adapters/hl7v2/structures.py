@@ -16,18 +16,19 @@ from fhir_adapters.hl7v2.message import Segment
 class Group:
     """One group of a structure.
 
-    ``once`` are the segments that stand once, in their order: one that comes again, or before one already there, begins
-    the next repetition. ``many`` are those that repeat inside. ``groups`` are nested.
+    ``opens`` are the segments it begins with, in their order: one that comes again, or after a later one, begins the next
+    repetition. ``once`` are those that stand once, anywhere in it; ``many`` those that repeat; ``groups`` are nested.
     """
 
     name: str
-    once: tuple[str, ...]
+    opens: tuple[str, ...]
+    once: frozenset[str] = frozenset()
     many: frozenset[str] = frozenset()
     groups: tuple["Group", ...] = ()
 
     def reach(self) -> frozenset[str]:
         """Every segment that this group or one inside it takes."""
-        return frozenset(self.once) | self.many | frozenset(name for group in self.groups for name in group.reach())
+        return frozenset(self.opens) | self.once | self.many | frozenset(name for group in self.groups for name in group.reach())
 
 
 @dataclass(slots=True)
@@ -54,20 +55,20 @@ class Node:
         return (child for child in self.children if child.group.name == name)
 
 
-_OBSERVATION = Group("OBSERVATION", ("OBX",), frozenset({"NTE"}))
-_INSURANCE = Group("INSURANCE", ("IN1", "IN2", "IN3"))
+_OBSERVATION = Group("OBSERVATION", ("OBX",), many=frozenset({"NTE"}))
+_INSURANCE = Group("INSURANCE", ("IN1",), once=frozenset({"IN2"}), many=frozenset({"IN3"}))
 _SPECIMEN = Group("SPECIMEN", ("SPM",))
 
 ADT = Group(
     "ADT",
     ("MSH", "EVN"),
-    frozenset(),
-    (
+    groups=(
         Group(
             "PATIENT",
-            ("PID", "PD1", "MRG", "PV1", "PV2"),
-            frozenset({"NK1", "AL1", "DG1", "NTE"}),
-            (_OBSERVATION, _INSURANCE),
+            ("PID",),
+            once=frozenset({"PD1", "MRG", "PV1", "PV2"}),
+            many=frozenset({"NK1", "AL1", "DG1", "NTE"}),
+            groups=(_OBSERVATION, _INSURANCE),
         ),
     ),
 )
@@ -76,14 +77,14 @@ ADT = Group(
 ORU = Group(
     "ORU",
     ("MSH",),
-    frozenset(),
-    (
+    groups=(
         Group(
             "PATIENT",
-            ("PID", "PD1", "PV1", "PV2"),
-            frozenset({"NK1", "NTE", "AL1", "DG1"}),
-            (
-                Group("ORDER", ("ORC", "OBR"), frozenset({"NTE"}), (_OBSERVATION, _SPECIMEN)),
+            ("PID",),
+            once=frozenset({"PD1", "PV1", "PV2"}),
+            many=frozenset({"NK1", "NTE", "AL1", "DG1"}),
+            groups=(
+                Group("ORDER", ("ORC", "OBR"), many=frozenset({"NTE"}), groups=(_OBSERVATION, _SPECIMEN)),
                 _INSURANCE,
             ),
         ),
@@ -118,7 +119,7 @@ def _place(path: list[Node], segment: Segment, name: str) -> None:
     depth = len(path) - 1
     while depth >= 0:
         node = path[depth]
-        if name in node.group.many or (name in node.group.once and _fits(node, name)):
+        if name in node.group.many or _fits(node, name):
             del path[depth + 1 :]
             node.segments.append(segment)
             node.names.add(name)
@@ -132,9 +133,10 @@ def _place(path: list[Node], segment: Segment, name: str) -> None:
 
 
 def _fits(node: Node, name: str) -> bool:
-    once = node.group.once
-    position = once.index(name)
-    return not any(later in node.names for later in once[position:])
+    if name in node.group.once:
+        return name not in node.names
+    opens = node.group.opens
+    return name in opens and not any(later in node.names for later in opens[opens.index(name) :])
 
 
 def _open(path: list[Node], group: Group, segment: Segment, name: str) -> None:
@@ -142,7 +144,7 @@ def _open(path: list[Node], group: Group, segment: Segment, name: str) -> None:
         node = Node(group)
         path[-1].children.append(node)
         path.append(node)
-        if name in group.once or name in group.many:
+        if name in group.opens or name in group.once or name in group.many:
             node.segments.append(segment)
             node.names.add(name)
             return

@@ -20,6 +20,7 @@ _VENDOR = re.compile(
     r"(\d{4})[-/.](\d{1,2})(?:[-/.](\d{1,2})(?:[T ]+(\d{1,2}):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?)?(Z|[+-]\d\d:?\d\d)?",
     re.ASCII,
 )
+_MILLISECONDS = re.compile(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d{1,3})([+-]\d{4})?", re.ASCII)  # the point left out
 _TIME = re.compile(r"(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,9}))?)?)?([+-]\d{4})?", re.ASCII)
 _OFFSET = re.compile(r"[+-](?:0\d|1[0-3]):[0-5]\d|[+-]14:00", re.ASCII)
 
@@ -38,7 +39,7 @@ def parse(raw: str, time_zone: str) -> tuple[str, str] | None:
     match = _TIMESTAMP.fullmatch(raw)
     remark = ""
     if match is None:
-        match = _VENDOR.fullmatch(raw)
+        match = _VENDOR.fullmatch(raw) or _MILLISECONDS.fullmatch(raw)
         if match is None:
             return None
         remark = "form"
