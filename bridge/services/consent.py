@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, Row, Table, insert, select, update
 
 from anchor import canonical
-from anchor.errors import ChainUnavailable, TransactionRejected
+from anchor.errors import ChainError, ChainUnavailable, TransactionRejected
 from anchor.gm import sm3
 from anchor.receipt import commitment
 from anchor.transaction import Code
@@ -132,9 +132,9 @@ class ConsentService:
     def grant(self, patient: str, terms: GrantTerms) -> Grant:
         """Record a patient's consent and put the grant on the ledger.
 
-        Raises ``InvalidRequest`` for terms that make no sense, ``DisclosureRefused`` when the ledger refuses the
-        grant (its code is the ledger's), and ``ChainUnavailable`` when it does not answer: the grant is then kept as
-        "pending", and ``settle`` brings it to the ledger.
+        A ledger that does not answer leaves it "pending"; ``settle`` brings it there. Raises ``InvalidRequest`` for
+        terms that make no sense, and ``DisclosureRefused`` when the ledger refuses the grant (its code is the
+        ledger's).
         """
         terms.check()
         grant_id, consent_id = secrets.token_hex(GRANT_ID_BYTES), str(uuid.uuid4())
@@ -151,13 +151,16 @@ class ConsentService:
         }
         with write_transaction(self._engine) as connection:
             self._store(connection, patient, grant_id, consent_id, terms, detail)
-        return self._submit(grant_id)
+        try:
+            return self._submit(grant_id)
+        except ChainError:
+            return Grant(grant_id, patient, f"Consent/{consent_id}", "pending")
 
     def revoke(self, grant_id: str) -> Grant:
         """End a grant: here at once, on the ledger with the next block.
 
-        Raises ``NotFound``, ``Conflict`` when it has ended already, and ``ChainUnavailable`` when the ledger does not
-        answer: here it is over in any case, and ``settle`` tells the ledger.
+        A ledger that does not answer leaves it "revoking": here it is over, and ``settle`` tells the ledger. Raises
+        ``NotFound``, and ``Conflict`` when it has ended already.
         """
         with write_transaction(self._engine) as connection:
             row = self._row(connection, grant_id)
@@ -165,7 +168,10 @@ class ConsentService:
                 raise Conflict("the grant has ended already / 授权已终止")
             self._set(connection, grant_id, state="revoking")
             self._end_consent(connection, row)
-        return self._submit_revocation(grant_id)
+        try:
+            return self._submit_revocation(grant_id)
+        except ChainError:
+            return Grant(grant_id, row.patient_id, f"Consent/{row.consent_id}", "revoking")
 
     def settle(self) -> int:
         """Bring grants and revocations that the ledger has not answered for to it; return how many were settled."""

@@ -71,7 +71,7 @@ class LedgerEvents:
         answer in time and the event may not be queued.
         """
         if may_queue and self._waiting(str(body["request"])):
-            return self._queue(type, body)  # what was queued before for this request comes first
+            return self.enqueue(type, body)  # what was queued before for this request comes first
         try:
             result = self._bounded(type, body)
         except ChainUnavailable:
@@ -80,7 +80,7 @@ class LedgerEvents:
                 return arrived
             if not may_queue:
                 raise
-            return self._queue(type, body)
+            return self.enqueue(type, body)
         return Recorded(result.tx_id, result.block_time)
 
     def settle(self) -> int:
@@ -91,6 +91,8 @@ class LedgerEvents:
             ).all()
         settled = 0
         for row in rows:
+            if not self._due(row.type, row.request_id):
+                continue
             try:
                 state, code, tx_id = self._settle(row.type, canonical.load(row.body.encode()))
             except ChainUnavailable:
@@ -149,12 +151,22 @@ class LedgerEvents:
         event = (state or {}).get(field)
         return None if not event else Recorded(event["tx"], event["time"])
 
+    def _due(self, type: str, request: str) -> bool:
+        """Whether the ledger could take an event now: a receipt is confirmed after its release, which another sends."""
+        if type != "access.receive":
+            return True
+        try:
+            return bool((self._chain.state(f"request/{request}") or {}).get("release"))
+        except ChainError:
+            return False
+
     def _waiting(self, request: str) -> bool:
         with read_transaction(self._engine) as connection:
             waiting = select(_GAP.c.id).where(_GAP.c.request_id == request, _GAP.c.state == "queued").limit(1)
             return connection.execute(waiting).first() is not None
 
-    def _queue(self, type: str, body: Mapping[str, Any]) -> Recorded:
+    def enqueue(self, type: str, body: Mapping[str, Any]) -> Recorded:
+        """Sign and queue an event whose turn on the ledger has not come."""
         now = int(self._clock())
         statement = canonical.dump({"v": 1, "type": type, "body": dict(body), "time": now})
         signature, key_id = self._key.sign(statement).hex(), self._key.public_key.key_id

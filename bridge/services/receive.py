@@ -129,8 +129,11 @@ class ReceiveService:
             self._confirm(asked, root, "rejected")
             raise
         items = transact(self._engine, lambda connection: self._keep(connection, asked, checked, facts))
+        if release_tx is None:  # the holder's event is still on its way; ours follows it
+            self._events.enqueue("access.receive", {"request": asked.id, "disclosed": root, "status": "verified"})
+            return Received(items, root, None, None, True)
         confirmed = self._confirm(asked, root, "verified")
-        return Received(items, root, release_tx, confirmed.tx_id if confirmed else None, release_tx is None)
+        return Received(items, root, release_tx, confirmed.tx_id if confirmed else None, False)
 
     # --- checking
 
@@ -305,7 +308,7 @@ class ReceiveService:
         connection.execute(statement.on_conflict_do_update(index_elements=["holder", "original_ref"], set_=values))
 
     def _confirm(self, asked: SignedRequest, root: str, status: str) -> Recorded | None:
-        """Record access.receive; None when the ledger has no release that could be confirmed (a gap at the holder)."""
+        """Record access.receive; None when the ledger has nothing that could be confirmed."""
         body = {"request": asked.id, "disclosed": root, "status": status}
         try:
             return self._events.commit("access.receive", body, may_queue=True)

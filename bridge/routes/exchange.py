@@ -1,0 +1,108 @@
+"""The exchange between members: /exchange/v1. Every caller is a live member by its SM2-signed request.
+
+``pseudonyms``, ``locate``, ``localisations`` and its ``withdrawals`` are the card authority's; ``requests`` is every
+holder's. Bodies and answers are JSON; refusals tell nothing about whether a patient exists.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+from flask import Blueprint, Response, request
+
+from anchor import canonical
+from bridge.auth import principal, requires
+from bridge.errors import InvalidRequest, NotFound, PermissionDenied
+
+JSON_TYPE = "application/json"
+AUTHORITY_ROLES = frozenset({"authority", "card-issuer"})
+
+
+def exchange_blueprint(node: Any) -> Blueprint:
+    """Return /exchange/v1 over ``node.pseudonyms``, ``node.localisation`` (the index) and ``node.exchange``."""
+    blueprint = Blueprint("exchange", __name__, url_prefix="/exchange/v1")
+    _add_authority(blueprint, node)
+
+    @blueprint.post("/requests")
+    @requires("exchange.peer")
+    def requests_() -> Response:
+        """Answer a signed request with a sealed release."""
+        answer = node.exchange.answer(request.get_data(), _member())
+        value = {**answer.value(), "envelope": base64.b64encode(answer.envelope).decode()}
+        return _json(value)
+
+    return blueprint
+
+
+def _add_authority(blueprint: Blueprint, node: Any) -> None:
+    @blueprint.post("/pseudonyms")
+    @requires("exchange.peer")
+    def pseudonyms() -> Response:
+        """Compute pseudonyms."""
+        _only_authority(node)
+        body = _body("scope", "identifiers")
+        identifiers = [(_field(each, "system"), _field(each, "value")) for each in _list(body["identifiers"])]
+        return _json({"pids": node.pseudonyms.compute(_member(), _text(body["scope"]), identifiers)})
+
+    @blueprint.post("/locate")
+    @requires("exchange.peer")
+    def locate() -> Response:
+        """Say which members hold records for a pseudonym."""
+        _only_authority(node)
+        return _json({"holders": node.localisation.locate(_member(), _text(_body("pid")["pid"]))})
+
+    @blueprint.post("/localisations")
+    @requires("exchange.peer")
+    def register() -> Response:
+        """Note that the caller holds records."""
+        _only_authority(node)
+        return _json({"registered": node.localisation.register(_member(), _list(_body("entries")["entries"]))})
+
+    @blueprint.post("/localisations/withdrawals")
+    @requires("exchange.peer")
+    def withdraw() -> Response:
+        """Forget what the caller had registered."""
+        _only_authority(node)
+        return _json({"withdrawn": node.localisation.withdraw(_member(), _list(_body("pids")["pids"]))})
+
+
+def _only_authority(node: Any) -> None:
+    if AUTHORITY_ROLES.isdisjoint(node.settings.node.roles):
+        raise NotFound("this node is not the card authority")
+
+
+def _member() -> str:
+    org = principal().org
+    if org is None:
+        raise PermissionDenied("only a member of the consortium may ask this")
+    return org
+
+
+def _body(*names: str) -> dict[str, Any]:
+    value = canonical.load(request.get_data())
+    if not isinstance(value, dict) or set(value) != set(names):
+        raise InvalidRequest(f"the body has exactly the fields {', '.join(names)}")
+    return value
+
+
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise InvalidRequest("a field that is a list is not one")
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise InvalidRequest("a field that is a text is not one")
+    return value
+
+
+def _field(value: Any, name: str) -> str:
+    if not isinstance(value, dict):
+        raise InvalidRequest("an identifier has a system and a value")
+    return _text(value.get(name))
+
+
+def _json(value: dict[str, Any]) -> Response:
+    return Response(canonical.dump(value), content_type=JSON_TYPE)

@@ -1,0 +1,153 @@
+"""Puts the services of the exchange together; ``bridge.wiring`` calls it and nothing else constructs them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from bridge.services.consent import ConsentService
+from bridge.services.exchange import ExchangeService
+from bridge.services.ledger_events import LedgerEvents
+from bridge.services.localisation import LocalisationClient, LocalisationIndex, LocalisationRegistrar, LocalPatients
+from bridge.services.peers import MemberDirectory, PeerRules, Peers
+from bridge.services.pseudonyms import PseudonymClient, PseudonymService
+from bridge.services.receipts import ReceiptService
+from bridge.services.receive import ReceiveService
+from bridge.services.release import ReleaseService
+from bridge.services.release_content import ContentBuilder
+from bridge.storage.disclosures import DisclosureStore
+
+if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
+    from anchor.chain.client import ChainClient
+    from anchor.gm import PrivateKey
+    from bridge.services.anchoring import AnchoringService, NodeSigner
+    from bridge.services.audit import AuditService
+    from bridge.services.submission import TransactionSubmitter
+    from bridge.storage.keyring import KeyRing
+    from bridge.storage.records import RecordStore
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeTerms:
+    """What the settings say. ``authority`` is the card authority's org and may be this node's own; "" for none."""
+
+    chain_id: str
+    authority: str
+    authority_url: str
+    scope: str
+    release_timeout_seconds: float
+    quorum: int
+    keys: Path
+    rules: PeerRules
+    base_url: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeParts:
+    """The services, and the jobs ``register`` (holders) and ``settle`` (events and grants the ledger has not got)."""
+
+    peers: Peers
+    pseudonyms: PseudonymService
+    index: LocalisationIndex
+    consent: ConsentService
+    exchange: ExchangeService
+    registrar: LocalisationRegistrar
+    events: LedgerEvents
+
+    def register(self) -> int:
+        """Run the registration job; returns how many patients were registered."""
+        return self.registrar.run()
+
+    def settle(self) -> int:
+        """Bring to the ledger what it could not take in time; returns how much was settled."""
+        return self.events.settle() + self.consent.settle()
+
+    def close(self) -> None:
+        """Close connections to other members."""
+        self.peers.close()
+
+
+def assemble_exchange(
+    terms: ExchangeTerms,
+    *,
+    engine: Engine,
+    keyring: KeyRing,
+    records: RecordStore,
+    chain: ChainClient,
+    signer: NodeSigner,
+    decryption_key: PrivateKey,
+    submitter: TransactionSubmitter,
+    anchoring: AnchoringService,
+    audit: AuditService,
+    clock: Callable[[], float] = time.time,
+) -> ExchangeParts:
+    """Build the services of the exchange over a node's other parts."""
+    node, key = audit.node, signer.sign
+    addresses = {terms.authority: terms.authority_url} if terms.authority_url else {}
+    peers = Peers(
+        directory=MemberDirectory(chain), org=node.id, key=key, rules=terms.rules, addresses=addresses, clock=clock
+    )
+    own = terms.authority == node.id
+    service = PseudonymService(engine, terms.keys, audit, clock)
+    index = LocalisationIndex(engine, audit, clock)
+    pseudonyms = PseudonymClient(peers, node.id, terms.authority, terms.scope, service if own else None)
+    localisation = LocalisationClient(peers, node.id, terms.authority, index if own else None)
+    events = LedgerEvents(engine, submitter, chain, key, timeout_seconds=terms.release_timeout_seconds, clock=clock)
+    consent = ConsentService(engine, records, keyring, submitter, chain, node.id, clock)
+    store = DisclosureStore(engine, keyring)
+
+    def receipts(memo: ChainClient) -> ReceiptService:
+        return ReceiptService(engine, keyring, memo, signer, node.id, clock, chain_id=terms.chain_id)
+
+    release = ReleaseService(
+        engine=engine,
+        store=store,
+        records=records,
+        content=ContentBuilder(records, anchoring, receipts, chain, base_url=terms.base_url, sleep=time.sleep),
+        consent=consent,
+        patients=LocalPatients(keyring),
+        chain=chain,
+        chain_id=terms.chain_id,
+        node=node,
+        key=key,
+        events=events,
+        audit=audit,
+        clock=clock,
+    )
+    receive = ReceiveService(
+        engine=engine,
+        keyring=keyring,
+        records=records,
+        store=store,
+        chain=chain,
+        chain_id=terms.chain_id,
+        quorum=terms.quorum,
+        node=node,
+        decryption_key=decryption_key,
+        events=events,
+        audit=audit,
+        clock=clock,
+    )
+    exchange = ExchangeService(
+        engine=engine,
+        keyring=keyring,
+        chain=chain,
+        chain_id=terms.chain_id,
+        node=node,
+        key=key,
+        pseudonyms=pseudonyms,
+        localisation=localisation,
+        peers=peers,
+        events=events,
+        receive=receive,
+        release=release,
+        audit=audit,
+        clock=clock,
+    )
+    registrar = LocalisationRegistrar(engine, records, keyring, pseudonyms, localisation, clock)
+    return ExchangeParts(peers, service, index, consent, exchange, registrar, events)
