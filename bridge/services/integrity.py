@@ -134,6 +134,8 @@ class IntegrityService:
             report.add([Difference("ledger-unreachable", type(error).__name__, "an answer from the ledger")])
         except AnchorError as error:
             report.add([Difference("ledger-altered", type(error).__name__, str(error))])
+        except (KeyError, TypeError, ValueError) as error:  # an altered value of the state has any shape at all
+            report.add([Difference("ledger-altered", type(error).__name__, "answers of the ledger that can be read")])
         self._check_hosted(report, told)
         return report
 
