@@ -11,7 +11,9 @@ from bridge.auth import guard
 from bridge.errors import BridgeError
 from bridge.log import get_logger
 from bridge.outcomes import FHIR_JSON, INTERNAL_TEXT, operation_outcome, outcome_for
+from bridge.routes.exchange import exchange_blueprint
 from bridge.routes.fhir import fhir_blueprint
+from bridge.routes.ledger import ledger_blueprint
 from bridge.routes.messages import messages_blueprint
 from bridge.routes.metadata import metadata_blueprint
 from bridge.routes.operations import operations_blueprint
@@ -45,9 +47,6 @@ def create_app(node: Node) -> Flask:
 
 def _blueprints(node: Node) -> list:  # type: ignore[type-arg]
     """The surfaces of this node, in the order of the documentation."""
-    from bridge.routes.exchange import exchange_blueprint
-    from bridge.routes.ledger import ledger_blueprint
-
     surfaces = [
         operations_blueprint(node),
         metadata_blueprint(node),

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,9 +20,14 @@ from bridge.log import configure_logging, get_logger
 from bridge.settings import Settings, load_settings
 
 if TYPE_CHECKING:
+    from concurrent.futures import Future
+
     from flask import Flask
 
+    from bridge.services.ingest import Acknowledgement
+
 HOME_VARIABLE = "YIQIAO_HOME"
+RECEIVERS = 32  # messages whose commit is waited for at once; they share it (group commit)
 
 
 def web_application() -> Flask:
@@ -64,11 +70,12 @@ def run_mllp(settings: Settings) -> None:
     from bridge.mllp import MllpServer
     from bridge.wiring import open_node
 
-    node = open_node(settings.home)
-    try:
-        asyncio.run(MllpServer(settings.mllp, node.ingest.receive).run(settings.worker.drain_seconds))
-    finally:
-        node.close()
+    with open_node(settings.home) as node, ThreadPoolExecutor(RECEIVERS, thread_name_prefix="receive") as pool:
+
+        def receive(source: str, raw: bytes) -> Future[Acknowledgement]:
+            return pool.submit(node.ingest.receive, source, raw)
+
+        asyncio.run(MllpServer(settings.mllp, receive).run(settings.worker.drain_seconds))
 
 
 def run_worker(settings: Settings, name: str) -> None:
@@ -79,11 +86,8 @@ def run_worker(settings: Settings, name: str) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    node = open_node(settings.home)
-    try:
+    with open_node(settings.home) as node:
         Worker(node, f"{name}-{os.getpid()}", stop).run()
-    finally:
-        node.close()
 
 
 def main(arguments: list[str]) -> int:

@@ -45,8 +45,6 @@ def jobs_of(node: Node) -> list[Job]:
     ]
     if settings.witness.enabled:
         jobs.append(Job("witness", settings.witness.period_seconds, node.witness.run))
-    if settings.exchange.authority and node.registration is not None:
-        jobs.append(Job("register", settings.exchange.register_seconds, node.registration))
     jobs += [Job(f"poll:{poller.source}", poller.period_seconds, poller.run) for poller in node.pollers]
     return jobs
 

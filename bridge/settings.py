@@ -83,6 +83,7 @@ class LedgerSettings(_Section):
     genesis: str
     path: str
     url: str
+    host: str
     timeout_seconds: float = Field(gt=0, le=300)
 
 
@@ -93,12 +94,12 @@ class KeysSettings(_Section):
 
 
 class AnchoringSettings(_Section):
-    """The scheduled job that logs new record versions and publishes a checkpoint."""
+    """The scheduled job that logs new record versions and publishes a checkpoint. ``shard`` "": the calendar year."""
 
     period_seconds: float = Field(gt=0)
     batch: int = Field(ge=1, le=100_000)
     max_age_seconds: float = Field(gt=0)
-    shard: str = Field(pattern=r"^[0-9a-z][0-9a-z.-]{0,31}$")
+    shard: str = Field(pattern=r"^([0-9a-z][0-9a-z.-]{0,31})?$")
 
 
 class WitnessSettings(_Section):

@@ -5,16 +5,51 @@ Nothing else constructs a service. Whatever is missing or contradictory stops th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-if TYPE_CHECKING:  # types only: a node's parts are many, and a command that needs three of them must not wait for all
-    from sqlalchemy import Engine
+from sqlalchemy import Engine
 
-    from anchor.chain.client import ChainClient
-    from anchor.gm import PrivateKey
-    from bridge.settings import Settings
+from anchor import genesis as chain_genesis
+from anchor.chain.client import ChainClient
+from anchor.chain.embedded import EmbeddedChain
+from anchor.chain.remote import RemoteChain
+from anchor.gm import PrivateKey, self_test
+from bridge.errors import SettingsError
+from bridge.metrics import LedgerHealth
+from bridge.peer_signature import PeerAuth
+from bridge.services.anchoring import AnchoringService
+from bridge.services.audit import AuditService
+from bridge.services.audit_event import Party
+from bridge.services.identity import IdentityService
+from bridge.services.ingest import DEFAULT_PROFILE, IngestService
+from bridge.services.integrity import IntegrityService
+from bridge.services.peers import MemberDirectory, PeerRules, Peers
+from bridge.services.polling import ViewPoller
+from bridge.services.reading import ReadingService
+from bridge.services.receipts import ReceiptService
+from bridge.services.search import SearchService
+from bridge.services.submission import TransactionSubmitter
+from bridge.services.witnessing import WitnessService
+from bridge.settings import Settings, load_settings
+from bridge.settings_rules import check_settings
+from bridge.storage.database import migrate, open_database
+from bridge.storage.inbox import Inbox
+from bridge.storage.keyring import KeyRing
+from bridge.storage.leases import JobLeases
+from bridge.storage.nonces import NonceCache
+from bridge.storage.outbox import Outbox
+from bridge.storage.records import RecordStore
+from fhir_adapters import SourceProfile
+from fhir_adapters.errors import ProfileError
+
+FHIR_PATH = "/fhir"
+
+Clock = Callable[[], float]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,38 +66,227 @@ class Signer:
 
 @dataclass(kw_only=True)
 class Node:
-    """Everything one node is made of. Built by ``build_node``; ``close`` lets go in reverse order.
-
-    The card authority's own services (``pseudonyms``, ``localisation`` as index) are there on every node; the
-    routes that serve others refuse where the node does not have the role.
-    """
+    """Everything one node is made of. Built by ``build_node``; ``close`` lets go in reverse order."""
 
     settings: Settings
-    clock: Callable[[], float]
-    engine: Engine
-    keyring: Any
-    inbox: Any
-    records: Any
-    outbox: Any
-    leases: Any
-    nonces: Any
-    profiles: Mapping[str, Any]
-    chain: ChainClient
+    clock: Clock
     signer: Signer
-    ingest: Any
-    search: Any
-    audit: Any
-    anchoring: Any
-    witness: Any
-    receipts: Any
-    integrity: Any
-    pseudonyms: Any = None
-    localisation: Any = None
-    consent: Any = None
-    exchange: Any = None
-    closers: list[Callable[[], None]] = field(default_factory=list)
+    profiles: Mapping[str, SourceProfile]
+    # stores
+    engine: Engine
+    keyring: KeyRing
+    inbox: Inbox
+    records: RecordStore
+    outbox: Outbox
+    leases: JobLeases
+    nonces: NonceCache
+    # the ledger and the other members
+    chain: ChainClient
+    ledger_health: LedgerHealth
+    submitter: TransactionSubmitter
+    directory: MemberDirectory
+    peers: Peers
+    # services
+    audit: AuditService
+    ingest: IngestService
+    identity: IdentityService
+    search: SearchService
+    reading: ReadingService
+    anchoring: AnchoringService
+    witness: WitnessService
+    receipts: ReceiptService
+    integrity: IntegrityService
+    pollers: tuple[ViewPoller, ...]
+    resources: ExitStack
+
+    def purge(self) -> int:
+        """Forget what has run its course (used nonces); return how much."""
+        return self.nonces.purge(self.clock())
 
     def close(self) -> None:
         """Let go of connections, files and threads, last opened first."""
-        while self.closers:
-            self.closers.pop()()
+        self.resources.close()
+
+    def __enter__(self) -> Node:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open_node(home: str | Path) -> Node:
+    """Build the node at ``home`` from its settings. Raises ``SettingsError`` when they are missing or unsafe."""
+    return build_node(load_settings(home))
+
+
+def prepare_database(settings: Settings) -> None:
+    """Bring the node's database to this version's schema; creates it when it is new."""
+    engine = open_database(settings.database_url)
+    try:
+        migrate(engine)
+    finally:
+        engine.dispose()
+
+
+def build_node(settings: Settings, clock: Clock = time.time) -> Node:
+    """Build a node.
+
+    Raises ``SettingsError`` for unsafe settings, ``AnchorError`` when the cryptography does not work.
+    """
+    check_settings(settings)
+    self_test()
+    with ExitStack() as resources:
+        node = _build(settings, clock, resources)
+        node.resources = resources.pop_all()  # nothing failed: the node closes them from now on
+    return node
+
+
+def _build(settings: Settings, clock: Clock, resources: ExitStack) -> Node:
+    parts: dict[str, Any] = {"settings": settings, "clock": clock, "resources": resources}
+    parts["signer"] = load_signer(settings)
+    parts["profiles"] = load_profiles(settings)
+    _add_stores(parts, resources)
+    _add_ledger(parts, resources)
+    _add_services(parts, resources)
+    return Node(**parts)
+
+
+def _add_stores(parts: dict[str, Any], resources: ExitStack) -> None:
+    settings: Settings = parts["settings"]
+    clock: Clock = parts["clock"]
+    engine = open_database(settings.database_url)
+    resources.callback(engine.dispose)
+    keyring = KeyRing(engine, _key(settings, "kek.key"), _key(settings, "index.key"), clock)
+    inbox = Inbox(engine, keyring, clock)
+    resources.callback(inbox.close)
+    parts |= {
+        "engine": engine,
+        "keyring": keyring,
+        "inbox": inbox,
+        "records": RecordStore(engine, keyring, clock),
+        "outbox": Outbox(),
+        "leases": JobLeases(engine, clock),
+        "nonces": NonceCache(engine),
+    }
+
+
+def _add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
+    settings: Settings = parts["settings"]
+    clock: Clock = parts["clock"]
+    signer: Signer = parts["signer"]
+    genesis = read_genesis(settings)
+    chain = _chain(settings, signer, genesis, clock)
+    resources.callback(chain.close)
+    directory = MemberDirectory(chain)
+    peers = Peers(
+        directory=directory,
+        org=signer.org,
+        key=signer.sign,
+        nonces=parts["nonces"],
+        rules=PeerRules(https_only=settings.production, allow_local=not settings.production),
+        addresses={settings.exchange.authority: settings.exchange.authority_url} if settings.exchange.authority else {},
+        clock=clock,
+    )
+    resources.callback(peers.close)
+    parts |= {
+        "chain": chain,
+        "ledger_health": LedgerHealth(chain),
+        "submitter": TransactionSubmitter(
+            chain, parts["leases"], signer.org, signer.sign, settings.ledger.chain, clock
+        ),
+        "directory": directory,
+        "peers": peers,
+    }
+
+
+def _chain(settings: Settings, signer: Signer, genesis: bytes, clock: Clock) -> ChainClient:
+    """Open the engine. The hosting member of a remote ledger is the one of the genesis file that has its address."""
+    ledger = settings.ledger
+    if ledger.engine == "embedded":
+        return EmbeddedChain(
+            settings.path(ledger.path), genesis=genesis, host_key=signer.sign, host_org=signer.org, clock=clock
+        )
+    auth = PeerAuth(org=signer.org, key=signer.sign, audience=ledger_host(settings, genesis), clock=clock)
+    return RemoteChain(ledger.url, auth=auth, timeout_seconds=ledger.timeout_seconds)
+
+
+def ledger_host(settings: Settings, genesis: bytes) -> str:
+    """Return the org that hosts a remote ledger: ``ledger.host``, or the founding authority of the genesis file."""
+    if settings.ledger.host:
+        return settings.ledger.host
+    members = chain_genesis.parse(genesis).members
+    return str(next(member["org"] for member in members if "authority" in member["roles"]))
+
+
+def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
+    settings: Settings = parts["settings"]
+    clock: Clock = parts["clock"]
+    signer: Signer = parts["signer"]
+    engine, keyring, records, chain = parts["engine"], parts["keyring"], parts["records"], parts["chain"]
+    org, chain_id, embedded = signer.org, settings.ledger.chain, settings.ledger.engine == "embedded"
+    audit = AuditService(engine, records, Party(org, settings.node.name, settings.node.endpoint), clock)
+    search = SearchService(records)
+    ingest = IngestService(engine, parts["inbox"], records, parts["profiles"], clock)
+    witness = WitnessService(engine, chain, org, signer.sign, chain_id, clock)
+    pollers = tuple(ViewPoller(each, engine, ingest, clock) for each in settings.sources if each.kind == "view")
+    for poller in pollers:
+        resources.callback(poller.close)
+    parts |= {
+        "audit": audit,
+        "ingest": ingest,
+        "identity": IdentityService(records),
+        "search": search,
+        "reading": ReadingService(engine, keyring, records, search, audit),
+        "anchoring": AnchoringService(
+            engine, keyring, chain, signer, org, clock,
+            submitter=parts["submitter"], shard=settings.anchoring.shard or None, batch=settings.anchoring.batch,
+        ),
+        "witness": witness,
+        "receipts": ReceiptService(engine, keyring, chain, signer, org, clock, chain_id=chain_id, records=records),
+        "integrity": IntegrityService(
+            engine, keyring, chain, org, witness=witness,
+            ledger_path=settings.path(settings.ledger.path) if embedded else None,
+            genesis=read_genesis(settings) if embedded else None,
+        ),
+        "pollers": pollers,
+    }  # fmt: skip
+
+
+def load_signer(settings: Settings) -> Signer:
+    """Read this node's keys. Raises ``SettingsError``, ``KeyFormatError``."""
+    return Signer(
+        settings.node.org,
+        PrivateKey.from_bytes(_key(settings, "sign.key")),
+        PrivateKey.from_bytes(_key(settings, "encrypt.key")),
+    )
+
+
+def load_profiles(settings: Settings) -> dict[str, SourceProfile]:
+    """Return the profile of every source by its name, and one named "default", with this node's id key and base URL."""
+    names = {DEFAULT_PROFILE: "default"} | {source.name: source.profile for source in settings.sources}
+    id_key, base_url = _key(settings, "resource-id.key"), settings.node.endpoint.rstrip("/") + FHIR_PATH
+    profiles = {}
+    for source, name in names.items():
+        file = settings.profile_path(name)
+        try:
+            read = SourceProfile.from_toml(file.read_bytes(), id_key) if file.is_file() else SourceProfile()
+            profiles[source] = read.with_id_key(id_key).with_base_url(base_url)
+        except (ProfileError, OSError) as error:
+            reason = str(error) if isinstance(error, ProfileError) else error.strerror
+            raise SettingsError(f"the profile of source {source} ({file}) cannot be used: {reason}") from error
+    return profiles
+
+
+def read_genesis(settings: Settings) -> bytes:
+    """Return the bytes of the ledger's genesis file."""
+    try:
+        return settings.path(settings.ledger.genesis).read_bytes()
+    except OSError as error:
+        raise SettingsError(f"ledger.genesis cannot be read: {error.strerror} / 无法读取创世文件") from error
+
+
+def _key(settings: Settings, name: str) -> bytes:
+    try:
+        return (settings.path(settings.keys.directory) / name).read_bytes()
+    except OSError as error:
+        raise SettingsError(f"keys.directory: {name} cannot be read ({error.strerror}) / 无法读取密钥") from error

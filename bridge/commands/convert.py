@@ -73,7 +73,7 @@ def convert_command(
       yiqiao convert adt.hl7 oru/ --out bundles.ndjson --issues issues.ndjson
       cat lab.csv | yiqiao convert - --format csv
     """
-    sources = list(_expand(files))
+    sources = list(expand(files))
     if not sources:
         raise click.UsageError("no file to convert: the patterns and directories match nothing / 没有找到文件")
     with ExitStack() as stack:
@@ -86,7 +86,7 @@ def convert_command(
 
 def _convert_file(run: _Run, source: str) -> None:
     try:
-        raw = _read(source)
+        raw = read_source(source)
         pieces = list(messages(raw, run.format))
     except OSError as error:
         return run.fail(source, None, click.FileError(source, error.strerror or "cannot be read"))
@@ -113,7 +113,7 @@ def _convert_piece(run: _Run, source: str, number: int, piece: bytes) -> None:
         run.note(source, number, issue.as_dict())
 
 
-def _expand(files: Sequence[str]) -> Iterator[str]:
+def expand(files: Sequence[str]) -> Iterator[str]:
     """Yield the files meant by names, directories and patterns, each once, in a fixed order."""
     seen: set[str] = set()
     for name in files:
@@ -134,7 +134,8 @@ def _matches(name: str) -> list[str]:
     return [name]
 
 
-def _read(source: str) -> bytes:
+def read_source(source: str) -> bytes:
+    """Read a file or stdin whole. Raises ``OSError``, and ``AdapterError`` for one that is too large."""
     if source == STDIN:
         raw = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
     else:
