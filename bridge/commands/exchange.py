@@ -139,8 +139,9 @@ def _show(result: LookupResult) -> None:
             click.echo(f"  {outcome.message}")
             continue
         proven = sum(record.receipt != "pending" for record in outcome.records)
-        click.echo(f"  {len(outcome.records)} records, {proven} with a receipt on the ledger; request
-        {outcome.request}") if outcome.gap:
+        count = f"{len(outcome.records)} records, {proven} with a receipt on the ledger"
+        click.echo(f"  {count}; request {outcome.request}")
+        if outcome.gap:
             click.echo("  the release is not on the ledger yet and is reported as a gap / 放行事件尚未上链")
         for record in outcome.records[:SHOWN_RECORDS]:
             click.echo(f"  {record.local}  <- {record.original}  SM3 {record.digest[:16]}… {record.receipt}")
@@ -161,15 +162,16 @@ def _exit_code(result: LookupResult) -> int:
 @click.command("grant")
 @home_option
 @click.option("--patient", required=True, callback=_identifier, metavar="SYSTEM|VALUE", help="A patient of this node.")
-@click.option("--to", "grantees", required=True, metavar="ORG[,ORG]", help="Who may ask, by unified social credit
-code.") @click.option("--purpose", "purposes", required=True, multiple=True, metavar="CODE", help="May be repeated.")
+@click.option("--to", "grantees", required=True, metavar="ORG[,ORG]", help="Who may ask: social credit codes.")
+@click.option("--purpose", "purposes", required=True, multiple=True, metavar="CODE", help="May be repeated.")
 @click.option("--until", required=True, callback=_moment, metavar="DATE", help="Last day it is valid, or a time.")
 @click.option("--from", "valid_from", callback=_moment, metavar="TIME", help="From when on; a time.  [default: now]")
-@click.option("--category", "categories", multiple=True, help="Limit to a category or resource type. May be
-repeated.") @click.option("--label", "labels", multiple=True, help="Also records with this security label. May be
-repeated.") @click.option("--records-from", metavar="DATE", help="Limit to records of care from this day on.")
-@click.option("--records-until", metavar="DATE", help="Limit to records of care up to this day.") @json_option def
-grant(
+@click.option("--category", "categories", multiple=True, help="Limit to a category or resource type; repeatable.")
+@click.option("--label", "labels", multiple=True, help="Also records with this security label; repeatable.")
+@click.option("--records-from", metavar="DATE", help="Limit to records of care from this day on.")
+@click.option("--records-until", metavar="DATE", help="Limit to records of care up to this day.")
+@json_option
+def grant(
     home: Path,
     patient: tuple[str, str],
     grantees: str,

@@ -12,7 +12,6 @@ from bridge.services.consent import ConsentService
 from bridge.services.exchange import ExchangeService
 from bridge.services.ledger_events import LedgerEvents
 from bridge.services.localisation import LocalisationClient, LocalisationIndex, LocalisationRegistrar, LocalPatients
-from bridge.services.peers import MemberDirectory, PeerRules, Peers
 from bridge.services.pseudonyms import PseudonymClient, PseudonymService
 from bridge.services.receipts import ReceiptService
 from bridge.services.receive import ReceiveService
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from anchor.gm import PrivateKey
     from bridge.services.anchoring import AnchoringService, NodeSigner
     from bridge.services.audit import AuditService
+    from bridge.services.peers import Peers
     from bridge.services.submission import TransactionSubmitter
     from bridge.storage.keyring import KeyRing
     from bridge.storage.records import RecordStore
@@ -38,12 +38,10 @@ class ExchangeTerms:
 
     chain_id: str
     authority: str
-    authority_url: str
     scope: str
     release_timeout_seconds: float
     quorum: int
     keys: Path
-    rules: PeerRules
     base_url: str
 
 
@@ -51,7 +49,6 @@ class ExchangeTerms:
 class ExchangeParts:
     """The services, and the jobs ``register`` (holders) and ``settle`` (events and grants the ledger has not got)."""
 
-    peers: Peers
     pseudonyms: PseudonymService
     index: LocalisationIndex
     consent: ConsentService
@@ -67,10 +64,6 @@ class ExchangeParts:
         """Bring to the ledger what it could not take in time; returns how much was settled."""
         return self.events.settle() + self.consent.settle()
 
-    def close(self) -> None:
-        """Close connections to other members."""
-        self.peers.close()
-
 
 def assemble_exchange(
     terms: ExchangeTerms,
@@ -82,16 +75,13 @@ def assemble_exchange(
     signer: NodeSigner,
     decryption_key: PrivateKey,
     submitter: TransactionSubmitter,
+    peers: Peers,
     anchoring: AnchoringService,
     audit: AuditService,
     clock: Callable[[], float] = time.time,
 ) -> ExchangeParts:
     """Build the services of the exchange over a node's other parts."""
     node, key = audit.node, signer.sign
-    addresses = {terms.authority: terms.authority_url} if terms.authority_url else {}
-    peers = Peers(
-        directory=MemberDirectory(chain), org=node.id, key=key, rules=terms.rules, addresses=addresses, clock=clock
-    )
     own = terms.authority == node.id
     service = PseudonymService(engine, terms.keys, audit, clock)
     index = LocalisationIndex(engine, audit, clock)
@@ -150,4 +140,4 @@ def assemble_exchange(
         clock=clock,
     )
     registrar = LocalisationRegistrar(engine, records, keyring, pseudonyms, localisation, clock)
-    return ExchangeParts(peers, service, index, consent, exchange, registrar, events)
+    return ExchangeParts(service, index, consent, exchange, registrar, events)

@@ -1,4 +1,4 @@
-"""Requests of this node to other members.
+"""Talking with other members: their requests are authenticated here, and ours leave from here.
 
 Members, keys and endpoints are the ledger's. Requests to a member go only to the endpoint it has on the ledger (or, for
 the authority, in the settings): http or https, https alone in production, no redirects, no proxies of the environment,
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -18,7 +18,7 @@ import requests
 
 from anchor.errors import ChainError
 from bridge.errors import PeerRejected, PeerUnavailable
-from bridge.peer_signature import PeerAuth
+from bridge.peer_signature import NonceStore, PeerAuth, verify_request
 from bridge.services.dial_guard import GuardedAdapter
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class PeerRules:
 
 
 class Peers:
-    """Sends signed requests to members."""
+    """One node's side of the conversation between members."""
 
     def __init__(
         self,
@@ -72,18 +72,34 @@ class Peers:
         directory: MemberDirectory,
         org: str,
         key: gm.PrivateKey,
+        nonces: NonceStore,
         rules: PeerRules,
         addresses: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``addresses``: org -> base URL that goes before the ledger's endpoint."""
         self.directory = directory
-        self._org, self._key, self._rules, self._clock = org, key, rules, clock
+        self._org, self._key, self._nonces, self._rules, self._clock = org, key, nonces, rules, clock
         self._addresses = dict(addresses or {})
         self._session = requests.Session()
         self._session.trust_env = False  # no proxy or netrc of the environment on the way to a member
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, GuardedAdapter(allow_local=rules.allow_local))
+
+    def verify(
+        self, *, method: str, url: str, headers: Mapping[str, str] | Iterable[tuple[str, str]], body: bytes
+    ) -> str:
+        """Return the member that signed a request to this node; raises ``PeerSignatureError``."""
+        return verify_request(
+            method,
+            url,
+            headers,
+            body,
+            member_lookup=lambda org: self.directory.member(org, fresh=True),
+            audience=self._org,
+            nonces=self._nonces,
+            now=self._clock(),
+        )
 
     def endpoint(self, org: str) -> str:
         """Return a member's base URL without a slash at the end; ``PeerUnavailable`` when it may not be used."""
