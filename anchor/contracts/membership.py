@@ -103,7 +103,7 @@ def _retire(keys: list[Value], added: Value, retire: Mapping[str, Any], view: Vi
     old, until = keys[position], retire["until"]
     if old["use"] != added["use"]:
         raise bad_body("a key is retired by a key of the same use")
-    if until < view.time or until <= old["from"] or (old["until"] is not None and until > old["until"]):
+    if until < view.time or until < old["from"] or (old["until"] is not None and until > old["until"]):
         raise bad_body("a key is retired now or later, and never lives longer for it")
     if until < added["from"] or (added["until"] is not None and added["until"] <= until):
         raise bad_body("the new key is not live when the retired one ends")

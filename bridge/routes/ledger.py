@@ -1,7 +1,7 @@
 """The ledger over HTTP, for members whose engine is ``remote``: /ledger/v1 (docs/ledger.md has every message).
 
-Reading and submitting need a live member's signed request, or the operator. What a submitted transaction may do, its own
-signature and the contracts decide, not the caller's identity.
+Reading and submitting need a live member's signed request, or the operator. What a submitted transaction may do, its
+own signature and the contracts decide, not the caller's identity.
 """
 
 from __future__ import annotations
