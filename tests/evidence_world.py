@@ -6,7 +6,6 @@ The authority hosts the ledger; hospital A has records, hospital B asks for them
 from __future__ import annotations
 
 import secrets
-import shutil
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -99,13 +98,6 @@ class World:
         return EmbeddedChain(
             self.ledger_path, genesis=self.genesis, host_key=host, host_org=AUTHORITY, clock=self.clock, quorum=2
         )
-
-    def open_chain_or_restore(self, original: Path) -> EmbeddedChain:
-        """Put an untouched copy of the ledger's file back and open it."""
-        for suffix in ("-wal", "-shm"):
-            Path(f"{self.ledger_path}{suffix}").unlink(missing_ok=True)
-        shutil.copy(original, self.ledger_path)
-        return self.open_chain()
 
     def submitter(self, org: str, chain: Any = None) -> TransactionSubmitter:
         leases = JobLeases(self.engine)
