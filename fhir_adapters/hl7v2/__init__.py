@@ -21,7 +21,7 @@ from fhir_adapters.hl7v2 import adt, oru
 from fhir_adapters.hl7v2.charset import Decoded, decode
 from fhir_adapters.hl7v2.context import Conversion, Json
 from fhir_adapters.hl7v2.events import ADT_EVENTS, ORU_EVENTS
-from fhir_adapters.hl7v2.header import Header, header_of, read_header
+from fhir_adapters.hl7v2.header import Header, from_segments, read_header
 from fhir_adapters.hl7v2.message import Message, parse
 from fhir_adapters.hl7v2.provenance import message_time, provenance
 from fhir_adapters.hl7v2.splitting import messages
@@ -65,9 +65,9 @@ def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResul
         text = _CONTROL.sub("", text)
     clean = Decoded(text, decoded.charset, decoded.declared)
     digest = _digest(raw)
-    header = header_of(clean, strict=False)
-    check_supported(header)
     message = parse(text)
+    header = from_segments(message, clean)
+    check_supported(header)
     conv = Conversion(chosen, header)
     conv.issues += remarks
     conv.issues += [Issue("warning", "form", place, what) for place, what in message.forgiven]

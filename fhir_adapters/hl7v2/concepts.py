@@ -72,6 +72,11 @@ def concepts(conv: Conversion, segment: Segment, number: int) -> list[Json]:
 
 def from_raw(conv: Conversion, raw: str, segment: Segment, number: int, default_system: str = "") -> Json | None:
     """The CodeableConcept of one raw repetition; None when it is empty."""
+    if "^" not in raw:
+        code = " ".join(conv.text(raw).split())
+        if not code:
+            return None
+        return {"coding": [{"system": default_system, "code": code} if default_system else {"code": code}]}
     parts = raw.split("^")
     count = len(parts)
     if count < CARRIED:
@@ -102,18 +107,25 @@ def from_raw(conv: Conversion, raw: str, segment: Segment, number: int, default_
 
 def coding(conv: Conversion, parts: list[str], at: int, default_system: str = "") -> Json | None:
     """The Coding of the triplet at index ``at`` (0, 3 or 9) of a split CWE; None without a code."""
-    code = " ".join(conv.text(parts[at]).split())
+    code = conv.text(parts[at])
     if not code:
         return None
+    if " " in code or "\n" in code:
+        code = " ".join(code.split())  # FHIR code: single blanks only
     made: Json = {}
-    oid = _component(parts, {0: 13, 3: 16, 9: 20}[at])
     name = parts[at + 2] if at + 2 < len(parts) else ""
-    system = code_system(conv.profile.base_url, conv.text(name), conv.text(oid)) if name or oid else default_system
-    if system:
-        made["system"] = system
-    version = _component(parts, {0: 6, 3: 7, 9: 12}[at])
-    if version and version != NULL:
-        made["version"] = conv.text(version)
+    if len(parts) <= CARRIED and not parts[6] and not parts[7]:  # no versions and no OIDs: what most senders send
+        system = code_system(conv.profile.base_url, conv.text(name)) if name else default_system
+        if system:
+            made["system"] = system
+    else:
+        oid = _component(parts, {0: 13, 3: 16, 9: 20}[at])
+        system = code_system(conv.profile.base_url, conv.text(name), conv.text(oid)) if name or oid else default_system
+        if system:
+            made["system"] = system
+        version = conv.text(_component(parts, {0: 6, 3: 7, 9: 12}[at]))
+        if version:
+            made["version"] = version
     made["code"] = code
     display = conv.text(parts[at + 1]) if at + 1 < len(parts) else ""
     if display:

@@ -21,6 +21,7 @@ class Conversion:
     """The state that the mappings of one message share. Not thread-safe, used once."""
 
     __slots__ = (
+        "_local",
         "_systems",
         "_used",
         "charset",
@@ -44,6 +45,7 @@ class Conversion:
         self.memo: dict[tuple[str, str], str | None] = {}
         """Raw field -> reference, by kind: one practitioner, place or organization is mapped once per message."""
         self._systems: dict[str, str] = {}
+        self._local = ""
         self._used: dict[str, int] = {}
 
     def issue(self, severity: Severity, code: str, segment: Segment, number: int, text: str, component: int = 0) -> None:
@@ -85,8 +87,10 @@ class Conversion:
 
     def local_system(self, kind: str) -> str:
         """A system of codes or numbers that mean something only within this message's sender, by kind."""
-        sender = self.header.sending_facility or self.header.sending_application or self.profile.default_authority
-        return f"{self.profile.base_url}/NamingSystem/{quote(self.text(sender), safe='')}/{kind}"
+        if not self._local:
+            sender = self.header.sending_facility or self.header.sending_application or self.profile.default_authority
+            self._local = f"{self.profile.base_url}/NamingSystem/{quote(self.text(sender), safe='')}/"
+        return self._local + kind
 
     def message_key(self, place: str) -> str:
         """A business key for what nothing but its place in this message names: stable for a redelivery."""

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 from fhir_adapters.errors import ParseError
 from fhir_adapters.hl7v2.charset import Decoded, decode
-from fhir_adapters.hl7v2.message import STANDARD, Segment, delimiters, parse
+from fhir_adapters.hl7v2.message import STANDARD, Message, Segment, parse
 
 MAX_CONTROL_ID = 199
 """Longest MSH-10 taken, in characters (v2.9 allows 199, earlier versions 20)."""
@@ -53,25 +53,34 @@ def read_header(raw: bytes, default_charset: str = "") -> Header:
     return header_of(decode(raw, default_charset))
 
 
-def header_of(decoded: Decoded, strict: bool = True) -> Header:
-    """The header of decoded text. Raises ParseError as ``read_header``; not ``strict``, the control id may be missing."""
+def header_of(decoded: Decoded) -> Header:
+    """The header of decoded text. Raises ParseError as ``read_header``."""
     text = decoded.text.lstrip("\x0b\r\n \t")
     if not text.startswith("MSH"):
         raise ParseError("the message does not begin with a header segment", "MSH")
     if text.find("\rMSH", 3) >= 0 or text.find("\nMSH", 3) >= 0:
         raise ParseError("a second header in one message", "MSH[2]")
     wanted = [line for line in text.replace("\n", "\r").split("\r") if line[:3] in ("MSH", "PID")][:2]
-    segments = parse("\r".join(wanted)).segments
-    separator, encoding = delimiters(wanted[0])
-    msh = segments[0].fields
+    header = from_segments(parse("\r".join(wanted)), decoded)
+    if not header.control_id:
+        raise ParseError("no message control id", "MSH-10")
+    return header
+
+
+def from_segments(message: Message, decoded: Decoded) -> Header:
+    """The header of a parsed message; its control id may be empty.
+
+    Raises:
+        ParseError: no message type, or a control id that is too long.
+    """
+    msh = message.header.fields
     kind = msh[9].split("~")[0].split("^")
     control_id = msh[10].strip()
     if not kind[0].strip():
         raise ParseError("no message type", "MSH-9")
-    if strict and not control_id:
-        raise ParseError("no message control id", "MSH-10")
     if len(control_id) > MAX_CONTROL_ID:
         raise ParseError(f"the message control id is longer than {MAX_CONTROL_ID} characters", "MSH-10")
+    pid = next((segment for segment in message.segments if segment.name == "PID"), None)
     return Header(
         control_id=control_id,
         type=kind[0].strip(),
@@ -88,8 +97,8 @@ def header_of(decoded: Decoded, strict: bool = True) -> Header:
         processing_id=msh[11],
         accept_acknowledgement=msh[15],
         application_acknowledgement=msh[16],
-        delimiters=separator + encoding,
-        patient_key=patient_key(segments[1]) if len(segments) > 1 else "",
+        delimiters=msh[1] + msh[2],
+        patient_key=patient_key(pid) if pid is not None else "",
     )
 
 

@@ -106,6 +106,8 @@ def parse(text: str) -> Message:
 
 def delimiters(line: str) -> tuple[str, str]:
     """MSH-1 and MSH-2 of a header line. Raises ParseError naming the field."""
+    if line.startswith("MSH|^~\\&|"):
+        return "|", STANDARD[1:]
     separator = line[3:4]
     if not separator or separator.isalnum() or separator.isspace():
         raise ParseError("no field separator", "MSH-1")

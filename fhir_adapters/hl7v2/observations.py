@@ -182,6 +182,9 @@ def _interpretation(conv: Conversion, resource: Json, obx: Segment) -> None:
     found: list[Json] = []
     for raw in obx.take(8).split("~"):
         if raw:
+            if "^" not in raw and (plain := conv.find("interpretation", raw)) is not None and plain.code == raw:
+                found.append({"coding": [plain.coding()]})
+                continue
             meaning, sent = concepts.mapped_raw(conv, "interpretation", raw, obx, 8)
             if meaning is not None:
                 found.append(_meaning(meaning.coding(), sent))

@@ -13,7 +13,7 @@ from fhir_adapters.hl7v2 import concepts, timestamps
 from fhir_adapters.hl7v2.context import ORIGINAL_TEXT, Conversion, Json
 from fhir_adapters.hl7v2.message import NULL, Segment
 from fhir_adapters.hl7v2.units import UCUM, ucum_code
-from fhir_adapters.json_lexeme import from_source
+from fhir_adapters.json_lexeme import Lexeme, from_source
 
 VALUE = 5
 ATTACHMENT = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Observation.value"
@@ -59,11 +59,13 @@ def unit_of(text: str) -> Unit:
 
 def quantity(text: str, own_unit: Unit, comparator: str = "") -> Json | None:
     """A Quantity of a number as written; None when it is not a number."""
-    number = from_source(text)
-    if number is None:
-        return None
-    made: Json = {"value": number}
-    if number.lexeme != text:
+    try:
+        made: Json = {"value": Lexeme(text)}
+    except ValueError:
+        number = from_source(text)
+        if number is None:
+            return None
+        made = {"value": number}
         made["_value"] = {"extension": [{"url": ORIGINAL_TEXT, "valueString": text}]}
     if comparator:
         made["comparator"] = comparator
