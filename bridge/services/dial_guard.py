@@ -53,10 +53,11 @@ def _guarded(kind: type[HTTPConnection], allow_local: bool) -> type[HTTPConnecti
         """A connection whose address was checked before dialling."""
 
         def _new_conn(self) -> socket.socket:
-            name = self._dns_host
-            self._dns_host = _checked_address(self, allow_local=allow_local)
+            name: str = self._dns_host
+            self._dns_host: str = _checked_address(self, allow_local=allow_local)
             try:
-                return super()._new_conn()
+                connected: socket.socket = super()._new_conn()
+                return connected
             finally:
                 self._dns_host = name
 

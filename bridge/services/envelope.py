@@ -38,25 +38,25 @@ KEY_BYTES = 16
 MAX_ENVELOPE_BYTES = 256 * 1024 * 1024  # a release is held in memory on both sides; a larger record must be limited
 
 
-class _Algorithm(core.Sequence):
+class _Algorithm(core.Sequence):  # type: ignore[misc]
     """AlgorithmIdentifier with parameters of any kind."""
 
     _fields = [("algorithm", core.ObjectIdentifier), ("parameters", core.Any, {"optional": True})]  # noqa: RUF012
 
 
-class _Algorithms(core.SetOf):
+class _Algorithms(core.SetOf):  # type: ignore[misc]
     """The digest algorithms used."""
 
     _child_spec = _Algorithm
 
 
-class _GcmParameters(core.Sequence):
+class _GcmParameters(core.Sequence):  # type: ignore[misc]
     """RFC 5084 section 3.2."""
 
     _fields = [("nonce", core.OctetString), ("icv_len", core.Integer, {"default": 12})]  # noqa: RUF012
 
 
-class _RecipientInfo(core.Sequence):
+class _RecipientInfo(core.Sequence):  # type: ignore[misc]
     """For whom the content key is encrypted; GM/T 0010 section 9."""
 
     _fields = [  # noqa: RUF012
@@ -67,13 +67,13 @@ class _RecipientInfo(core.Sequence):
     ]
 
 
-class _RecipientInfos(core.SetOf):
+class _RecipientInfos(core.SetOf):  # type: ignore[misc]
     """The recipients; ours has one."""
 
     _child_spec = _RecipientInfo
 
 
-class _EncryptedContentInfo(core.Sequence):
+class _EncryptedContentInfo(core.Sequence):  # type: ignore[misc]
     """The encrypted content, its type and its algorithm."""
 
     _fields = [  # noqa: RUF012
@@ -83,7 +83,7 @@ class _EncryptedContentInfo(core.Sequence):
     ]
 
 
-class _SignerInfo(core.Sequence):
+class _SignerInfo(core.Sequence):  # type: ignore[misc]
     """Who signed; without authenticated attributes, so the signature is over the content itself."""
 
     _fields = [  # noqa: RUF012
@@ -95,13 +95,13 @@ class _SignerInfo(core.Sequence):
     ]
 
 
-class _SignerInfos(core.SetOf):
+class _SignerInfos(core.SetOf):  # type: ignore[misc]
     """The signers; ours has one."""
 
     _child_spec = _SignerInfo
 
 
-class _SignedAndEnvelopedData(core.Sequence):
+class _SignedAndEnvelopedData(core.Sequence):  # type: ignore[misc]
     """GM/T 0010 section 10; certificates and revocation lists are left out."""
 
     _fields = [  # noqa: RUF012
@@ -113,7 +113,7 @@ class _SignedAndEnvelopedData(core.Sequence):
     ]
 
 
-class _ContentInfo(core.Sequence):
+class _ContentInfo(core.Sequence):  # type: ignore[misc]
     """The outermost structure."""
 
     _fields = [  # noqa: RUF012
@@ -122,7 +122,7 @@ class _ContentInfo(core.Sequence):
     ]
 
 
-class _Signature(core.Sequence):
+class _Signature(core.Sequence):  # type: ignore[misc]
     """SM2Signature of GM/T 0009."""
 
     _fields = [("r", core.Integer), ("s", core.Integer)]  # noqa: RUF012
