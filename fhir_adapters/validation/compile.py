@@ -123,9 +123,14 @@ def _with_checks(
     elif checks:
         body = core_schema.no_info_after_validator_function(_all_of(checks), body)
     elif not any(each.required for each in shape.elements.values()) and not shape.resource:
-        # FHIR R4 2.6.2 (JSON): objects are never empty. min() of an empty dict raises ValueError and runs in C.
-        body = core_schema.no_info_after_validator_function(min, body)
+        body = core_schema.no_info_after_validator_function(_not_empty, body)
     return body
+
+
+def _not_empty(value: dict[str, Any]) -> None:
+    # FHIR R4 2.6.2 (JSON): objects are never empty.
+    if not value:
+        raise PydanticCustomError("empty_object", "an object may not be empty")
 
 
 def _all_of(checks: list[Callable[[dict[str, Any]], None]]) -> Callable[[dict[str, Any]], None]:
@@ -191,10 +196,10 @@ def _reference_text(targets: tuple[str, ...]) -> core_schema.CoreSchema:
 
 def _collect(value: dict[str, Any], info: core_schema.ValidationInfo) -> None:
     """Check a Reference and note where it points, unless an identifier also says what it means."""
-    if not value:
-        raise PydanticCustomError("empty_object", "an object may not be empty")
-    if info.context is not None and "reference" in value and "identifier" not in value:
-        info.context.append(value["reference"])
+    _not_empty(value)
+    found: list[str] | None = info.context
+    if found is not None and "reference" in value and "identifier" not in value:
+        found.append(value["reference"])
 
 
 def _resource_type(value: Any) -> str:
