@@ -34,6 +34,8 @@ KEY_BYTES = 16
 INDEX_KEY_BYTES = 32
 NONCE_BYTES = 12
 SEAL_VERSION = b"\x01"
+SEALED_BYTES = 1 + NONCE_BYTES + 16
+"""Length of the sealed empty string; nothing shorter can be one."""
 
 UNWRAPPED_KEYS = 20_000
 """Unwrapped data keys kept per process: about the patients of a busy day, some 5 MB."""
@@ -76,7 +78,7 @@ class DataKey:
 
     def open(self, sealed: bytes, aad: bytes) -> bytes:
         """Decrypt; raises ``SealBroken`` when the bytes, their place or their key are not what they were."""
-        if sealed[:1] != SEAL_VERSION:
+        if sealed[:1] != SEAL_VERSION or len(sealed) < SEALED_BYTES:
             raise SealBroken
         try:
             return sm4_gcm_decrypt(self.key, sealed[1 : 1 + NONCE_BYTES], sealed[1 + NONCE_BYTES :], aad)

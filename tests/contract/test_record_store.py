@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from functools import partial
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
 from anchor import canonical
 from anchor.gm import sm3
@@ -84,9 +86,13 @@ def test_each_version_is_in_the_outbox_once_and_in_order(stores: Stores) -> None
 
 
 def test_an_undone_transaction_leaves_nothing(stores: Stores) -> None:
-    with pytest.raises(KeyError), write_transaction(stores.engine) as connection:
-        stores.records.put(connection, patient(), LINEAGE, "Patient/p1")
-        raise KeyError
+    def interrupted() -> None:
+        with write_transaction(stores.engine) as connection:
+            stores.records.put(connection, patient(), LINEAGE, "Patient/p1")
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        interrupted()
     with pytest.raises(NotFound):
         stores.records.read("Patient", "p1")
     for table in ("resource", "resource_version", "search_term", "search_date", "outbox", "subject_key"):
@@ -216,16 +222,16 @@ def test_the_compartment_of_a_subject(stores: Stores) -> None:
     assert stores.records.count("Observation") == 2
 
 
+def _put(stores: Stores, resource: dict[str, Any], connection: Connection) -> None:
+    stores.records.put(connection, resource, LINEAGE, "Patient/p1")
+
+
 def _update_often(url: str, name: str, start: Any) -> None:
     stores = Stores(url, open_database(url))
     start.wait()
     for number in range(25):
-        resource = patient(
-            active=bool(number % 2), gender="male" if name == "a" else "female", language=f"{name}{number}"
-        )
-        transact(
-            stores.engine, lambda connection, each=resource: stores.records.put(connection, each, LINEAGE, "Patient/p1")
-        )
+        each = patient(gender="male" if name == "a" else "female", language=f"{name}{number}")
+        transact(stores.engine, partial(_put, stores, each))
     stores.engine.dispose()
 
 
