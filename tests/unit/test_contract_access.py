@@ -29,6 +29,7 @@ from tests.ledger_consortium import (
 )
 
 PERMIT = {"request": ident(1), "grant": ident(1)}
+DENY = {"request": ident(1), "reason": "NO"}
 RECEIVE = {"request": ident(1), "disclosed": digest(101), "status": "verified"}
 REVIEW = {"request": ident(1), "outcome": "justified", "commitment": digest(7)}
 
@@ -126,28 +127,22 @@ def test_a_request_id_is_used_once() -> None:
         pytest.param("denied", HOSPITAL_A, "permit", PERMIT, Code.CONFLICT, id="permit-after-denial"),
         pytest.param("emergency", HOSPITAL_A, "permit", {**PERMIT, "grant": None}, Code.OK, id="permit-emergency"),
         pytest.param("emergency", HOSPITAL_A, "permit", PERMIT, Code.NO_GRANT, id="permit-emergency-by-other-grant"),
-        pytest.param("open", HOSPITAL_A, "deny", {"request": ident(1), "reason": "NO"}, Code.OK, id="deny"),
-        pytest.param("permitted", HOSPITAL_A, "deny", {"request": ident(1), "reason": "NO"}, Code.OK, id="deny-later"),
-        pytest.param(
-            "released", HOSPITAL_A, "deny", {"request": ident(1), "reason": "NO"}, Code.ALREADY_DONE, id="deny-too-late"
-        ),
-        pytest.param(
-            "denied", HOSPITAL_A, "deny", {"request": ident(1), "reason": "NO"}, Code.CONFLICT, id="deny-twice"
-        ),
+        pytest.param("open", HOSPITAL_A, "deny", DENY, Code.OK, id="deny"),
+        pytest.param("permitted", HOSPITAL_A, "deny", DENY, Code.OK, id="deny-later"),
+        pytest.param("released", HOSPITAL_A, "deny", DENY, Code.ALREADY_DONE, id="deny-too-late"),
+        pytest.param("denied", HOSPITAL_A, "deny", DENY, Code.CONFLICT, id="deny-twice"),
         pytest.param(
             "open",
             HOSPITAL_B,
             "deny",
-            {"request": ident(1), "reason": "NO"},
+            DENY,
             Code.NOT_AUTHORISED,
             id="deny-by-requester",
         ),
         pytest.param("permitted", HOSPITAL_A, "release", release_body(), Code.OK, id="release"),
         pytest.param("permitted", HOSPITAL_A, "release", release_body(count=0), Code.OK, id="release-of-nothing"),
         pytest.param("permitted", HOSPITAL_A, "release", release_body(count=-1), Code.BAD_BODY, id="negative-count"),
-        pytest.param(
-            "permitted", HOSPITAL_B, "release", release_body(), Code.NOT_AUTHORISED, id="release-by-requester"
-        ),
+        pytest.param("permitted", HOSPITAL_B, "release", release_body(), Code.NOT_AUTHORISED, id="by-requester"),
         pytest.param("open", HOSPITAL_A, "release", release_body(), Code.CONFLICT, id="release-without-permit"),
         pytest.param("denied", HOSPITAL_A, "release", release_body(), Code.CONFLICT, id="release-after-denial"),
         pytest.param("released", HOSPITAL_A, "release", release_body(), Code.ALREADY_DONE, id="release-twice"),
