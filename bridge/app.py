@@ -33,7 +33,7 @@ RETRY_AFTER_SECONDS = "5"
 
 def create_app(node: Node) -> Flask:
     """Return the application that serves ``node``."""
-    app = Flask("bridge", static_folder=None)
+    app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = node.settings.http.max_body_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = node.settings.http.max_body_bytes
     app.json.ensure_ascii = False  # type: ignore[attr-defined]

@@ -8,7 +8,6 @@ opening one.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
@@ -102,7 +101,7 @@ def _authenticate(node: Any, book: TokenBook) -> Principal:
     scheme, _, text = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not text:
         raise AuthenticationRequired("a bearer token or a signed request is needed")
-    token = book.find(text.strip(), int(time.time()))
+    token = book.find(text.strip(), int(node.clock()))
     if token is None:
         raise AuthenticationRequired("the token is not known, or has expired")
     return Principal("client", token.id, token.name, ROLE_PERMISSIONS[token.role])

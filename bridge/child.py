@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from bridge.services.ingest import Acknowledgement
 
 HOME_VARIABLE = "YIQIAO_HOME"
+DEBUG_VARIABLE = "YIQIAO_DEBUG"
 RECEIVERS = 32  # messages whose commit is waited for at once; they share it (group commit)
 
 
@@ -37,7 +39,11 @@ def web_application() -> Flask:
 
     end_with_supervisor()
     configure_logging("web")
-    return create_app(open_node(os.environ[HOME_VARIABLE]))
+    try:
+        return create_app(open_node(os.environ[HOME_VARIABLE]))
+    except Exception as error:  # noqa: BLE001 - the process boundary; a traceback's values could hold patient data
+        _log_failure(error)
+        raise SystemExit(1) from None
 
 
 def run_web(settings: Settings) -> None:
@@ -45,6 +51,8 @@ def run_web(settings: Settings) -> None:
     from granian import Granian
     from granian.constants import Interfaces
     from granian.log import LogLevels
+
+    import bridge.app  # noqa: F401 - loaded once, before the workers are forked from this process
 
     os.environ[HOME_VARIABLE] = str(settings.home)
     http = settings.http
@@ -57,7 +65,7 @@ def run_web(settings: Settings) -> None:
         interface=Interfaces.WSGI,
         workers=http.workers,
         blocking_threads=http.threads,
-        respawn_failed_workers=True,
+        respawn_failed_workers=False,  # the supervisor restarts, with growing pauses and an end
         workers_kill_timeout=max(1, int(settings.worker.drain_seconds)),
         log_level=LogLevels.warning,
         ssl_cert=settings.path(http.tls_certificate) if tls else None,
@@ -104,15 +112,18 @@ def main(arguments: list[str]) -> int:
         else:
             run_worker(settings, name)
     except Exception as error:  # noqa: BLE001 - the process boundary; a traceback's values could hold patient data
-        get_logger("child").error("child failed", error=type(error).__name__, detail=_detail(error))
+        _log_failure(error)
         return 1
     return 0
 
 
-def _detail(error: Exception) -> str:
-    """The error's text when it is one of ours, which hold nothing confidential."""
+def _log_failure(error: Exception) -> None:
+    """Log why a child ends; the text only when it is one of ours, which hold nothing confidential."""
     ours = type(error).__module__.partition(".")[0] in ("anchor", "bridge", "fhir_adapters")
-    return f"{error} {getattr(error, 'cause', '')}".strip() if ours else ""
+    detail = f"{error} {getattr(error, 'cause', '')}".strip() if ours else ""
+    get_logger("child").error("child failed", error=type(error).__name__, detail=detail)
+    if os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exc()
 
 
 if __name__ == "__main__":

@@ -72,9 +72,14 @@ class LazyGroup(click.Group):
             formatter.write_dl([(name, command.short_help) for name, command in COMMANDS.items()])
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=LazyGroup,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(message=VERSION_LINE, version="0.1.0")
-def yiqiao() -> None:
+@click.pass_context
+def yiqiao(context: click.Context) -> None:
     """Yiqiao 医桥: from a hospital's HIS/EMR to FHIR, with evidence on a consortium ledger.
 
     \b
@@ -82,6 +87,8 @@ def yiqiao() -> None:
       yiqiao convert adt.hl7 --out bundles.ndjson
       yiqiao init ~/node --org 12110000400686125F --name "第一医院" --role hospital
     """
+    if context.invoked_subcommand is None:
+        raise click.UsageError("name a command / 请指定命令")
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -92,6 +99,10 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         code = yiqiao.main(args=arguments, prog_name="yiqiao", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "yiqiao"
+        click.echo(f"{path}: {error.format_message()} (see: {path} --help)", err=True)
+        sys.exit(error.exit_code)
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)

@@ -45,6 +45,9 @@ def jobs_of(node: Node) -> list[Job]:
     ]
     if settings.witness.enabled:
         jobs.append(Job("witness", settings.witness.period_seconds, node.witness.run))
+    if settings.exchange.authority:
+        jobs.append(Job("register", settings.exchange.register_seconds, node.exchange_parts.register))
+        jobs.append(Job("settle", settings.exchange.settle_seconds, node.exchange_parts.settle))
     jobs += [Job(f"poll:{poller.source}", poller.period_seconds, poller.run) for poller in node.pollers]
     return jobs
 

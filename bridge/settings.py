@@ -127,6 +127,7 @@ class ExchangeSettings(_Section):
     scope: str
     release_timeout_seconds: float = Field(gt=0)
     register_seconds: float = Field(gt=0)
+    settle_seconds: float = Field(gt=0)
 
 
 class RetentionSettings(_Section):

@@ -25,11 +25,16 @@ from bridge.peer_signature import PeerAuth
 from bridge.services.anchoring import AnchoringService
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
+from bridge.services.consent import ConsentService
+from bridge.services.exchange import ExchangeService
+from bridge.services.exchange_parts import ExchangeParts, ExchangeTerms, assemble_exchange
 from bridge.services.identity import IdentityService
 from bridge.services.ingest import DEFAULT_PROFILE, IngestService
 from bridge.services.integrity import IntegrityService
+from bridge.services.localisation import LocalisationIndex
 from bridge.services.peers import MemberDirectory, PeerRules, Peers
 from bridge.services.polling import ViewPoller
+from bridge.services.pseudonyms import PseudonymService
 from bridge.services.reading import ReadingService
 from bridge.services.receipts import ReceiptService
 from bridge.services.search import SearchService
@@ -84,7 +89,6 @@ class Node:
     chain: ChainClient
     ledger_health: LedgerHealth
     submitter: TransactionSubmitter
-    directory: MemberDirectory
     peers: Peers
     # services
     audit: AuditService
@@ -97,6 +101,12 @@ class Node:
     receipts: ReceiptService
     integrity: IntegrityService
     pollers: tuple[ViewPoller, ...]
+    # exchange between institutions; the card authority's own services answer others only where the node has that role
+    pseudonyms: PseudonymService
+    localisation: LocalisationIndex
+    consent: ConsentService
+    exchange: ExchangeService
+    exchange_parts: ExchangeParts
     resources: ExitStack
 
     def purge(self) -> int:
@@ -148,6 +158,7 @@ def _build(settings: Settings, clock: Clock, resources: ExitStack) -> Node:
     _add_stores(parts, resources)
     _add_ledger(parts, resources)
     _add_services(parts, resources)
+    _add_exchange(parts)
     return Node(**parts)
 
 
@@ -177,9 +188,8 @@ def _add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
     genesis = read_genesis(settings)
     chain = _chain(settings, signer, genesis, clock)
     resources.callback(chain.close)
-    directory = MemberDirectory(chain)
     peers = Peers(
-        directory=directory,
+        directory=MemberDirectory(chain),
         org=signer.org,
         key=signer.sign,
         nonces=parts["nonces"],
@@ -194,7 +204,6 @@ def _add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
         "submitter": TransactionSubmitter(
             chain, parts["leases"], signer.org, signer.sign, settings.ledger.chain, clock
         ),
-        "directory": directory,
         "peers": peers,
     }
 
@@ -250,6 +259,32 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
         ),
         "pollers": pollers,
     }  # fmt: skip
+
+
+def _add_exchange(parts: dict[str, Any]) -> None:
+    settings: Settings = parts["settings"]
+    signer: Signer = parts["signer"]
+    exchange = settings.exchange
+    terms = ExchangeTerms(
+        chain_id=settings.ledger.chain,
+        authority=exchange.authority,
+        scope=exchange.scope,
+        release_timeout_seconds=exchange.release_timeout_seconds,
+        quorum=settings.witness.quorum,
+        keys=settings.path(settings.keys.directory),
+        base_url=settings.node.endpoint.rstrip("/") + FHIR_PATH,
+    )
+    shared = ("engine", "keyring", "records", "chain", "submitter", "anchoring", "audit", "peers", "clock")
+    built = assemble_exchange(
+        terms, signer=signer, decryption_key=signer.decrypt, **{name: parts[name] for name in shared}
+    )
+    parts |= {
+        "pseudonyms": built.pseudonyms,
+        "localisation": built.index,
+        "consent": built.consent,
+        "exchange": built.exchange,
+        "exchange_parts": built,
+    }
 
 
 def load_signer(settings: Settings) -> Signer:
