@@ -31,7 +31,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Protocol
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import requests
 from requests.auth import AuthBase
@@ -65,7 +65,6 @@ _DIGEST = re.compile(r"sm3=:([A-Za-z0-9+/]{43}=):")
 _FIELDS = frozenset({"signature-input", "signature", "content-digest", AUDIENCE_HEADER.lower()})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _PATH_SAFE = "/:@!$&'()*+,;=~-._"
-_QUERY_SAFE = "!$&'()*+,/:;=?@%~-._"
 
 
 class PeerSignatureError(AuthenticationRequired):
@@ -95,14 +94,15 @@ def content_digest(body: bytes) -> str:
 def signature_base(method: str, url: str, digest: str, audience: str, params: str) -> bytes:
     """Return the bytes that are signed (RFC 9421 section 2.5).
 
-    ``params`` is the Signature-Input member value: the component list and its parameters. The path is
-    normalised because WSGI servers hand it over percent-decoded (section 2.2.6).
+    ``params`` is the Signature-Input member value: the component list and its parameters. Path and query are
+    normalised, because servers and frameworks hand them over with another percent-encoding than the client wrote
+    (section 2.2.6); two queries are signed alike only if they have the same names and values in the same order.
     """
     values = (
         method.upper(),
         _authority(url),
         quote(unquote(urlsplit(url).path or "/"), safe=_PATH_SAFE),
-        "?" + quote(urlsplit(url).query, safe=_QUERY_SAFE),
+        "?" + _query(url),
         digest,
         audience,
     )
@@ -121,6 +121,15 @@ def _authority(url: str) -> str:
     if ":" in host:
         host = f"[{host}]"
     return host if port is None or port == _DEFAULT_PORTS.get(parts.scheme) else f"{host}:{port}"
+
+
+def _query(url: str) -> str:
+    """Return the query in one percent-encoding."""
+    try:
+        pairs = parse_qsl(urlsplit(url).query, keep_blank_values=True, errors="surrogateescape")
+    except ValueError as error:
+        raise PeerSignatureError("malformed", "the request's query cannot be read") from error
+    return urlencode(pairs, quote_via=quote, errors="surrogateescape")
 
 
 def sign_headers(
