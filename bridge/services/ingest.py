@@ -11,6 +11,7 @@ fault of the node (database, lost race) puts it back with a growing delay.
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
 import socket
@@ -18,6 +19,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any
 
 import orjson
@@ -39,7 +41,7 @@ from bridge.storage.database import transact
 from bridge.storage.inbox import Accepted, Claim, Delivery, Inbox, Refusal
 from bridge.storage.keyring import NODE
 from bridge.storage.records import Lineage, PutResult, RecordStore, RecordWrite
-from fhir_adapters import ConversionResult, SourceProfile, convert
+from fhir_adapters import ConversionResult, SourceProfile, convert, hl7v2, tabular
 from fhir_adapters.errors import AdapterError
 
 DEFAULT_PROFILE = "default"
@@ -146,12 +148,12 @@ class IngestService:
         """Keep rows of a view as one message, and return after the commit.
 
         The same rows delivered again create nothing. ``patient`` keeps the order among deliveries about one patient.
-        Cell values are text, integers, booleans, None, dates and times. Raises ``Overloaded``, ``StorageError`` and
+        Cells are what a driver returns: text, numbers, dates, bytes, None. Raises ``Overloaded``, ``StorageError`` and
         ``IngestError`` (a source without a profile, or a cell that is none of these).
         """
         self._profile(source)
         try:
-            raw = orjson.dumps({"view": view, "rows": [dict(row) for row in rows]}, default=str)
+            raw = orjson.dumps({"view": view, "rows": [dict(row) for row in rows]}, default=_cell)
         except (orjson.JSONEncodeError, TypeError):
             raise IngestError("a row holds a value that cannot be kept") from None
         delivery = Delivery(source=source, raw=raw, format=ROWS_FORMAT, event=view, patient=patient)
@@ -268,18 +270,30 @@ class IngestService:
 
 def adapter_of(format: str) -> str:
     """Return the adapter's name and version as lineage names it."""
-    return f"{'tabular' if format == ROWS_FORMAT else format}/1.0"
+    return hl7v2.ADAPTER if format == "hl7v2" else tabular.ADAPTER
 
 
 def conversion(raw: bytes, format: str, profile: SourceProfile) -> ConversionResult:
     """Convert what the inbox holds: a message or file in a format of the adapters, or rows of a view."""
     if format != ROWS_FORMAT:
         return convert(raw, format, profile)
-    from fhir_adapters import tabular
-
     delivered = orjson.loads(raw)
-    result: ConversionResult = tabular.convert_rows(delivered["view"], delivered["rows"], profile)
+    rows = [{name: _value(cell) for name, cell in row.items()} for row in delivered["rows"]]
+    result: ConversionResult = tabular.convert_rows(delivered["view"], rows, profile)
     return result
+
+
+def _cell(value: Any) -> Any:
+    """Keep in JSON what a driver returned and JSON has no form for; numbers keep their digits."""
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, bytes | bytearray | memoryview):
+        return {"base64": base64.b64encode(bytes(value)).decode()}
+    raise TypeError
+
+
+def _value(cell: Any) -> Any:
+    return base64.b64decode(cell["base64"]) if isinstance(cell, dict) else cell
 
 
 def _refusal(error: Exception) -> Refusal:

@@ -5,7 +5,8 @@ Original mode (MSH-15 empty) answers AA, AE or AR; enhanced mode CA, CE or CR (H
 - AE: the message cannot be read or breaks the format; sending it again corrected helps.
 - AR: its type is not one that this node converts; sending it again does not help.
 
-Either way it is kept. Whether a type can be converted is asked of the adapter itself, once for each kind of message.
+Either way it is kept. The whole message is split into segments here; a message that lacks what its conversion needs
+(a PID, the merged patient's identifier) is found by converting it, which only such messages cost.
 """
 
 from __future__ import annotations
@@ -18,13 +19,12 @@ from datetime import datetime
 from bridge.storage.inbox import Delivery, Refusal
 from fhir_adapters import ConversionResult, SourceProfile, convert
 from fhir_adapters.errors import AdapterError, DecodeError, ParseError, UnsupportedMessage, ValidationError
+from fhir_adapters.hl7v2 import check_supported
 from fhir_adapters.hl7v2.acknowledgement import acknowledge
 from fhir_adapters.hl7v2.charset import decode
+from fhir_adapters.hl7v2.events import ADT_EVENTS
 from fhir_adapters.hl7v2.header import Header, header_of
-from fhir_adapters.hl7v2.message import parse
-
-KINDS_KEPT = 1000
-"""Kinds of messages remembered as convertible or not; there are some 300 in all."""
+from fhir_adapters.hl7v2.message import Message, parse
 
 _CODES: tuple[tuple[type[AdapterError], str], ...] = (
     (DecodeError, "undecodable"),
@@ -82,11 +82,10 @@ class Verdict:
 
 
 class Reception:
-    """Judges messages; remembers which kinds can be converted."""
+    """Judges messages."""
 
     def __init__(self, converter: Converter = convert) -> None:
         self._converter = converter
-        self._convertible: set[str] = set()
 
     def judge(self, raw: bytes, profile: SourceProfile, moment: datetime) -> Verdict:
         """Decide about one message; raises nothing a message could cause."""
@@ -94,27 +93,21 @@ class Reception:
         try:
             decoded = decode(raw, profile.charset)
             header = header_of(decoded)
-            parse(decoded.text)
-            self._check_kind(header, raw, profile)
+            check_supported(header)
+            if _may_lack_something(parse(decoded.text), header):
+                self._converter(raw, "hl7v2", replace(profile, validate=False))
         except UnsupportedMessage as error:
             return Verdict(_answer("R", header), header, moment, refusal_of(error))
         except AdapterError as error:
             return Verdict(_answer("E", header), header, moment, refusal_of(error))
+        except Exception:  # noqa: BLE001 - a fault of the adapter must not cost the message: kept, and said on processing
+            return Verdict(_answer("A", header), header, moment)
         return Verdict(_answer("A", header), header, moment)
 
-    def _check_kind(self, header: Header, raw: bytes, profile: SourceProfile) -> None:
-        """Raise ``UnsupportedMessage`` for a kind that the adapter does not convert."""
-        kind = f"{header.event}^{header.structure}"
-        if kind in self._convertible:
-            return
-        try:
-            self._converter(raw, "hl7v2", replace(profile, validate=False))
-        except UnsupportedMessage:
-            raise
-        except Exception:  # noqa: BLE001 - a fault in the mapping must not cost the message: it is kept, then processed
-            return  # it fails for another reason: processing will say so, and the next of its kind is asked again
-        if len(self._convertible) < KINDS_KEPT:
-            self._convertible.add(kind)
+
+def _may_lack_something(message: Message, header: Header) -> bool:
+    merges = header.trigger in ADT_EVENTS and ADT_EVENTS[header.trigger].person == "merge"
+    return merges or not message.all("PID")
 
 
 def _answer(letter: str, header: Header | None) -> str:

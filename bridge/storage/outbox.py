@@ -35,7 +35,7 @@ class OutboxRow(SQLModel, table=True):
     stored: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
-_OUTBOX: Table = OutboxRow.__table__  # type: ignore[attr-defined]
+OUTBOX: Table = OutboxRow.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +57,14 @@ class Outbox:
     def add(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """Append rows with the keys ref, subject, digest, source_digest, adapter, stored (Unix milliseconds)."""
         if rows:
-            connection.execute(insert(_OUTBOX), list(rows))
+            connection.execute(insert(OUTBOX), list(rows))
 
     def pending(self, connection: Connection, limit: int) -> list[PendingEntry]:
         """Return up to ``limit`` rows in id order; on PostgreSQL they stay locked until the transaction ends.
 
         Two workers draining at once on PostgreSQL: the second waits here and then sees only what the first left.
         """
-        rows = connection.execute(select(_OUTBOX).order_by(_OUTBOX.c.id).limit(limit).with_for_update())
+        rows = connection.execute(select(OUTBOX).order_by(OUTBOX.c.id).limit(limit).with_for_update())
         return [
             PendingEntry(row.id, row.ref, row.subject, row.digest, row.source_digest, row.adapter, row.stored)
             for row in rows
@@ -73,13 +73,13 @@ class Outbox:
     def remove(self, connection: Connection, ids: Sequence[int]) -> None:
         """Remove rows that the same transaction has logged."""
         for start in range(0, len(ids), DELETE_CHUNK):
-            connection.execute(delete(_OUTBOX).where(_OUTBOX.c.id.in_(ids[start : start + DELETE_CHUNK])))
+            connection.execute(delete(OUTBOX).where(OUTBOX.c.id.in_(ids[start : start + DELETE_CHUNK])))
 
     def count(self, connection: Connection) -> int:
         """Return how many record versions wait."""
-        return int(connection.execute(select(func.count()).select_from(_OUTBOX)).scalar_one())
+        return int(connection.execute(select(func.count()).select_from(OUTBOX)).scalar_one())
 
     def oldest(self, connection: Connection) -> int | None:
         """Return when the longest waiting version was stored (Unix milliseconds), or None when none waits."""
-        row = connection.execute(select(_OUTBOX.c.stored).order_by(_OUTBOX.c.id).limit(1)).first()
+        row = connection.execute(select(OUTBOX.c.stored).order_by(OUTBOX.c.id).limit(1)).first()
         return None if row is None else int(row.stored)

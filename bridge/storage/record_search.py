@@ -7,13 +7,16 @@ which from a blind value, so the statement is built on a bounded count of each t
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, literal, or_, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, func, literal, or_, select
 
+from bridge.errors import KeyDestroyed
 from bridge.storage.keyring import KeyRing
 from bridge.storage.record_tables import CURRENT, RESOURCE, opened, select_versions
-from bridge.storage.record_versions import SearchPage
+from bridge.storage.record_versions import SearchPage, StoredVersion
 from bridge.storage.search_index import DATE, TERM, blind_term
 from bridge.storage.search_query import DateCriterion, IdCriterion, Position, SearchQuery, TermCriterion
 from bridge.storage.search_values import EARLIEST, Span
@@ -39,7 +42,14 @@ def run_search(connection: Connection, keyring: KeyRing, query: SearchQuery) -> 
     if len(rows) > query.count and shown:
         last = shown[-1]
         after = Position(None if query.sort == "_id" else int(last.sort_value), last.id)
-    return SearchPage(tuple(opened(keyring, row) for row in shown), total, after)
+    return SearchPage(tuple(_readable(keyring, shown)), total, after)
+
+
+def _readable(keyring: KeyRing, rows: Sequence[Row[Any]]) -> Iterator[StoredVersion]:
+    """Open rows, passing over those whose key was destroyed: their content is gone, the others' is not."""
+    for row in rows:
+        with suppress(KeyDestroyed):
+            yield opened(keyring, row)
 
 
 def _page(query: SearchQuery, conditions: list[Condition]) -> Select[Any]:

@@ -28,6 +28,7 @@ class RecordVersion(SQLModel, table=True):
     """One immutable version of a resource, sealed under its subject's data key. ``updated`` is Unix milliseconds."""
 
     __tablename__ = "resource_version"
+    __table_args__ = (Index("ix_resource_version_updated", "type", "updated"),)
 
     type: str = Field(sa_column=Column(String(64), primary_key=True))
     id: str = Field(sa_column=Column(String(64), primary_key=True))

@@ -14,6 +14,7 @@ from anchor import canonical
 from anchor.gm import sm3
 from bridge.errors import Gone, InvalidRequest, KeyDestroyed, NotFound, SealBroken
 from bridge.storage.database import open_database, read_transaction, transact, write_transaction
+from bridge.storage.erasure import erase_subject
 from bridge.storage.records import RecordWrite
 from bridge.storage.search_query import SearchQuery
 from tests.stores import LINEAGE, Stores, observation, patient
@@ -251,3 +252,26 @@ def test_two_processes_never_fork_a_resource(stores: Stores) -> None:
     assert stores.scalar("SELECT count(*) FROM search_term") * 16 == len(
         stores.scalar("SELECT terms FROM resource WHERE id = 'p1'")
     )
+
+
+def test_an_erased_subject_leaves_only_that_it_was_there(stores: Stores) -> None:
+    stores.put(patient(), observation())
+    stores.put(patient("p2"), subject="Patient/p2")
+    with write_transaction(stores.engine) as connection:
+        assert erase_subject(connection, stores.keyring, stores.inbox, "Patient/p1") == 2
+    for read in (lambda: stores.records.read("Patient", "p1"), lambda: stores.records.vread("Observation", "o1", 1)):
+        with pytest.raises(KeyDestroyed):
+            read()
+    assert [each.id for each in stores.records.search(SearchQuery("Patient")).entries] == ["p2"]
+    assert stores.scalar("SELECT count(*) FROM search_term WHERE id <> 'p2'") == 0
+    assert stores.scalar("SELECT count(*) FROM search_date WHERE id <> 'p2'") == 0
+    assert stores.scalar("SELECT count(*) FROM outbox") == 1
+    assert stores.scalar("SELECT max(length(sealed) + length(digest)) FROM resource_version WHERE id <> 'p2'") == 0
+
+
+def test_a_destroyed_key_takes_its_records_out_of_search_pages(stores: Stores) -> None:
+    stores.put(patient())
+    stores.put(patient("p2"), subject="Patient/p2")
+    with write_transaction(stores.engine) as connection:
+        stores.keyring.destroy(connection, "Patient/p1")
+    assert [each.id for each in stores.records.search(SearchQuery("Patient")).entries] == ["p2"]
