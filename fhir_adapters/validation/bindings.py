@@ -57,3 +57,12 @@ def required_codes(type_name: str, element: str, listed: tuple[str, ...]) -> tup
     # A list that ends in "+" or "etc." is the beginning of a longer one.
     incomplete = any(code in ("+", "etc.") for code in listed)
     return () if incomplete or key in NOT_REQUIRED else listed
+
+
+_R4_SUBJECT = ("Patient", "Group", "Device", "Location")
+_R4_TARGETS = {("Observation", "subject"): _R4_SUBJECT, ("DiagnosticReport", "subject"): _R4_SUBJECT}
+
+
+def allowed_targets(type_name: str, element: str, listed: tuple[str, ...]) -> tuple[str, ...]:
+    """The types that a Reference may name, () for any. R4B widened two elements; R4 receivers refuse what it added."""
+    return _R4_TARGETS.get((type_name, element), listed)

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic_core import CoreConfig, PydanticCustomError, SchemaValidator, core_schema
 
-from fhir_adapters.validation.bindings import required_codes
+from fhir_adapters.validation.bindings import allowed_targets, required_codes
 from fhir_adapters.validation.primitives import MAX_STRING_CHARS, primitive_schema
 from fhir_adapters.validation.structure import (
     ANY_RESOURCE,
@@ -27,6 +27,9 @@ from fhir_adapters.validation.structure import (
     is_resource,
     structure,
 )
+
+_Check = Callable[[dict[str, Any]], dict[str, Any]]
+"""Takes a validated object and gives it back (an outer check looks into it), or raises PydanticCustomError."""
 
 _ID = r"[A-Za-z0-9\-.]{1,64}"
 _CONFIG = CoreConfig(title="FHIR R4", hide_input_in_errors=True)
@@ -100,7 +103,7 @@ class _Compiler:
         elif element.kind == ANY_RESOURCE:
             schema = _delegated(_resource_type, self._lean)
         else:
-            schema = self._type(element.kind, element.targets)
+            schema = self._type(element.kind, allowed_targets(owner, name, element.targets))
         if not element.many:
             return schema
         if element.nulls:
@@ -112,7 +115,7 @@ def _with_checks(
     shape: Structure, body: core_schema.CoreSchema, demanded: list[str], lean: bool
 ) -> core_schema.CoreSchema:
     """Add what a typed dict cannot say; only where the type needs it, because each check is a call into Python."""
-    checks: list[Callable[[dict[str, Any]], None]] = []
+    checks: list[_Check] = []
     checks.extend(_choice_check(names, required, lean) for names, required in shape.choices)
     if demanded:
         checks.append(_demand_check(tuple(demanded)))
@@ -127,29 +130,31 @@ def _with_checks(
     return body
 
 
-def _not_empty(value: dict[str, Any]) -> None:
+def _not_empty(value: dict[str, Any]) -> dict[str, Any]:
     # FHIR R4 2.6.2 (JSON): objects are never empty.
     if not value:
         raise PydanticCustomError("empty_object", "an object may not be empty")
+    return value
 
 
-def _all_of(checks: list[Callable[[dict[str, Any]], None]]) -> Callable[[dict[str, Any]], None]:
+def _all_of(checks: list[_Check]) -> _Check:
     if len(checks) == 1:
         return checks[0]
 
-    def run(value: dict[str, Any]) -> None:
+    def run(value: dict[str, Any]) -> dict[str, Any]:
         for check in checks:
             check(value)
+        return value
 
     return run
 
 
-def _choice_check(names: tuple[str, ...], required: bool, lean: bool) -> Callable[[dict[str, Any]], None]:
+def _choice_check(names: tuple[str, ...], required: bool, lean: bool) -> _Check:
     values = frozenset(names)
     # In the full validator a sibling alone (_valueString without valueString) also makes the choice.
     siblings = frozenset() if lean else frozenset("_" + name for name in names)
 
-    def check(value: dict[str, Any]) -> None:
+    def check(value: dict[str, Any]) -> dict[str, Any]:
         chosen = value.keys() & values
         if required and not chosen:
             raise PydanticCustomError("choice_missing", "one data type of a required choice must stand")
@@ -157,17 +162,19 @@ def _choice_check(names: tuple[str, ...], required: bool, lean: bool) -> Callabl
             chosen |= {name[1:] for name in value.keys() & siblings}
         if len(chosen) > 1:
             raise PydanticCustomError("choice_many", "only one data type of a choice may stand")
+        return value
 
     return check
 
 
-def _demand_check(names: tuple[str, ...]) -> Callable[[dict[str, Any]], None]:
-    def check(value: dict[str, Any]) -> None:
+def _demand_check(names: tuple[str, ...]) -> _Check:
+    def check(value: dict[str, Any]) -> dict[str, Any]:
         for name in names:
             # FHIR R4 2.4.0.1: a required primitive may be absent when extensions say why.
             sibling = value.get("_" + name)
             if name not in value and not _has_extension(sibling):
                 raise PydanticCustomError("missing", "{element} is required", {"element": name})
+        return value
 
     return check
 
@@ -177,11 +184,12 @@ def _has_extension(sibling: Any) -> bool:
     return any(isinstance(each, dict) and each.get("extension") for each in siblings)
 
 
-def _extension_check(value: dict[str, Any]) -> None:
+def _extension_check(value: dict[str, Any]) -> dict[str, Any]:
     # ext-1 (FHIR R4 2.4): an extension has either a value or extensions, never both, never neither.
     has_value = any(name.startswith(("value", "_value")) for name in value)
     if has_value == ("extension" in value):
         raise PydanticCustomError("extension_content", "an extension has either a value or extensions")
+    return value
 
 
 def _reference_text(targets: tuple[str, ...]) -> core_schema.CoreSchema:
@@ -194,12 +202,13 @@ def _reference_text(targets: tuple[str, ...]) -> core_schema.CoreSchema:
     )
 
 
-def _collect(value: dict[str, Any], info: core_schema.ValidationInfo) -> None:
+def _collect(value: dict[str, Any], info: core_schema.ValidationInfo) -> dict[str, Any]:
     """Check a Reference and note where it points, unless an identifier also says what it means."""
     _not_empty(value)
     found: list[str] | None = info.context
     if found is not None and "reference" in value and "identifier" not in value:
         found.append(value["reference"])
+    return value
 
 
 def _resource_type(value: Any) -> str:

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib import import_module
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 _PRIMITIVE_KINDS = """boolean string base64Binary code id decimal integer unsignedInt positiveInt uri canonical oid uuid
@@ -186,3 +187,16 @@ def _kind(annotation: Any, metadata: typing.Iterable[Any] = ()) -> str:
     if annotation is str:
         return "string"
     raise KeyError(str(annotation))
+
+
+def _write() -> None:
+    """Make ``structures.json`` again: ``python -m fhir_adapters.validation.structure``."""
+    lines = (
+        f"{json.dumps(name)}: {json.dumps(shape, separators=(',', ':'), sort_keys=True)}"
+        for name, shape in pack(EMITTED_TYPES).items()
+    )
+    Path(__file__).with_name("structures.json").write_text("{\n" + ",\n".join(lines) + "\n}\n", "utf-8")
+
+
+if __name__ == "__main__":
+    _write()
