@@ -61,7 +61,9 @@ def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResul
     remarks = _remarks(decoded)
     text = decoded.text.strip("\x0b\x1c\r\n \t\ufeff")
     if _CONTROL.search(text):
-        remarks.append(Issue("warning", "control-characters", "MSH", "characters that FHIR does not allow were removed"))
+        remarks.append(
+            Issue("warning", "control-characters", "MSH", "characters that FHIR does not allow were removed")
+        )
         text = _CONTROL.sub("", text)
     clean = Decoded(text, decoded.charset, decoded.declared)
     digest = _digest(raw)
@@ -72,7 +74,9 @@ def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResul
     conv.issues += remarks
     conv.issues += [Issue("warning", "form", place, what) for place, what in message.forgiven]
     if not header.control_id:
-        conv.issues.append(Issue("warning", "missing", "MSH-10", "no message control id; the message's digest stands in"))
+        conv.issues.append(
+            Issue("warning", "missing", "MSH-10", "no message control id; the message's digest stands in")
+        )
         conv.header = replace(header, control_id=f"sm3:{digest}")
     _CONVERTERS[header.type](conv, message)
     bundle = _bundle(conv, message, digest)

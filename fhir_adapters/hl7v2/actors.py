@@ -51,9 +51,7 @@ def _practitioner(conv: Conversion, raw: str, segment: Segment, number: int) -> 
     resource: Json = {"resourceType": "Practitioner", "id": ""}
     value = conv.text(parts[0])
     system = conv.system(parts[8])
-    human = demographics.from_parts(
-        conv, parts[1], parts[2], parts[3], prefix=parts[5], suffixes=(parts[4], parts[6])
-    )
+    human = demographics.from_parts(conv, parts[1], parts[2], parts[3], prefix=parts[5], suffixes=(parts[4], parts[6]))
     if value:
         own: Json = {}
         kind = conv.text(parts[12]) if len(parts) > 12 else ""

@@ -111,7 +111,7 @@ def _further(conv: Conversion, built: Json, parts: list[str], segment: Segment, 
 def entity(conv: Conversion, raw: str, type_code: str = "") -> Json | None:
     """The Identifier of an EI (entity, namespace, universal id, its type); None without a value.
 
-    ``raw`` is one repetition with ``^`` between its components; for an EI that is a component itself, replace ``&`` first.
+    ``raw`` is one repetition with ``^`` between its components; replace ``&`` first in an EI that is a component.
     """
     parts = raw.split("^")
     value = conv.text(parts[0])
@@ -139,4 +139,3 @@ def add_identifier(resource: Json, made: Json | None) -> None:
 def key_of(made: Json) -> tuple[str, str]:
     """System and value: what a resource id is made of."""
     return made["system"], made["value"]
-

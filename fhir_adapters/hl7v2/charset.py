@@ -153,7 +153,9 @@ def _decode_unmarked(raw: bytes, declared: str, default: str) -> Decoded:
     if raw.isascii() and not (stated or "").startswith("iso2022"):
         return Decoded(raw.decode("ascii"), stated or codec_for(default) or "ascii", declared, doubt)
     if stated != "utf_8" and _is_chinese_utf8(raw):
-        return Decoded(raw.decode("utf_8"), "utf_8", declared, "the bytes are UTF-8, MSH-18 says otherwise" if stated else doubt)
+        return Decoded(
+            raw.decode("utf_8"), "utf_8", declared, "the bytes are UTF-8, MSH-18 says otherwise" if stated else doubt
+        )
     for codec in dict.fromkeys((stated, codec_for(default) if default else None, LAST_RESORT)):
         if codec is None:
             continue

@@ -137,7 +137,7 @@ def _component(parts: list[str], index: int) -> str:
     return parts[index] if index < len(parts) else ""
 
 
-# CWE.10-12 second alternate, .13 its version, .14 .17 .21 OIDs of the three code systems; .15 .16 .18-.20 .22 name value sets.
+# CWE.10-12 second alternate, .13 its version, .14 .17 .21 OIDs of the code systems; the rest names value sets.
 _CARRIED_BEYOND = frozenset((9, 10, 11, 12, 13, 16, 20))
 
 
@@ -162,12 +162,14 @@ def mapped(conv: Conversion, kind: str, segment: Segment, number: int) -> tuple[
     return mapped_raw(conv, kind, raw, segment, number)
 
 
-def mapped_raw(conv: Conversion, kind: str, raw: str, segment: Segment, number: int) -> tuple[Concept | None, Json | None]:
+def mapped_raw(
+    conv: Conversion, kind: str, raw: str, segment: Segment, number: int
+) -> tuple[Concept | None, Json | None]:
     """As ``mapped`` for one repetition already taken. A code without a map is remarked on."""
     sent = from_raw(conv, raw, segment, number)
     if sent is None:
         return None, None
-    for candidate in _spellings(sent):
+    for candidate in spellings(sent):
         found = conv.find(kind, candidate)
         if found is not None:
             return found, sent
@@ -175,7 +177,7 @@ def mapped_raw(conv: Conversion, kind: str, raw: str, segment: Segment, number: 
     return None, sent
 
 
-def _spellings(sent: Json) -> list[str]:
+def spellings(sent: Json) -> list[str]:
     """Codes first, then displays and text: vendors put the word where the code belongs."""
     codings = sent.get("coding", [])
     words = [each["code"] for each in codings] + [each["display"] for each in codings if "display" in each]
@@ -193,7 +195,11 @@ def with_meaning(meaning: Concept | None, sent: Json | None) -> Json | None:
     if meaning is None or sent is None or not meaning.system:
         return sent
     own = meaning.coding()
-    kept = [each for each in sent.get("coding", []) if each["code"] != own["code"] or each.get("system", own["system"]) != own["system"]]
+    kept = [
+        each
+        for each in sent.get("coding", [])
+        if each["code"] != own["code"] or each.get("system", own["system"]) != own["system"]
+    ]
     joined: Json = {"coding": [own, *kept]}
     if "text" in sent:
         joined["text"] = sent["text"]

@@ -48,14 +48,18 @@ class Conversion:
         self._local = ""
         self._used: dict[str, int] = {}
 
-    def issue(self, severity: Severity, code: str, segment: Segment, number: int, text: str, component: int = 0) -> None:
+    def issue(
+        self, severity: Severity, code: str, segment: Segment, number: int, text: str, component: int = 0
+    ) -> None:
         """Remark on a field; ``text`` must not repeat what stands in it."""
         where = segment.where(number)
         self.issues.append(Issue(severity, code, f"{where}.{component}" if component else where, text))
 
     def unmapped_code(self, concept: str, segment: Segment, number: int) -> None:
         """Remark that a code has no map and was kept as the source wrote it."""
-        self.issue("warning", "unmapped-code", segment, number, f"no map for this code of {concept}; it is kept as sent")
+        self.issue(
+            "warning", "unmapped-code", segment, number, f"no map for this code of {concept}; it is kept as sent"
+        )
 
     def leftover(self, parts: list[str], carried: int, segment: Segment, number: int) -> None:
         """Remark on every component after the first ``carried`` that holds a value."""

@@ -131,6 +131,8 @@ def address(conv: Conversion, raw: str, segment: Segment, number: int) -> Json |
         built["line"] = lines
     for element, index in (("city", 2), ("district", 8), ("state", 3), ("postalCode", 4), ("country", 5)):
         value = conv.text(parts[index])
+        if "&" in value and index == 8:  # a CWE since v2.9: code and name
+            value = " ".join(piece.strip() for piece in value.split("&") if piece.strip())
         if value:
             built[element] = value
     if built and _HAN.search(raw):
@@ -203,7 +205,9 @@ def telecom(conv: Conversion, raw: str, segment: Segment, number: int, use: str 
     if composed and _DIGITS.sub("", parts[6]) not in _DIGITS.sub("", written):
         made.append(_point("phone" if system == "email" else system, composed, use))
     if electronic:
-        made.append(_point("email" if "@" in electronic else "url" if "://" in electronic else "other", electronic, use))
+        made.append(
+            _point("email" if "@" in electronic else "url" if "://" in electronic else "other", electronic, use)
+        )
     _rest_of_telecom(conv, parts, made, segment, number)
     return made
 
@@ -228,7 +232,7 @@ def _rest_of_telecom(conv: Conversion, parts: list[str], made: list[Json], segme
                 conv.not_mapped(segment, number, index + 1)
         elif index in (12, 13):
             timestamps.put_raw(conv, period, "start" if index == 12 else "end", value, segment, number)
-        elif index == 17 and value.isascii() and value.isdigit() and 0 < int(value[:9]) and made:
+        elif index == 17 and value.isascii() and value.isdigit() and int(value[:9]) > 0 and made:
             made[0]["rank"] = int(value[:9])
         else:
             conv.not_mapped(segment, number, index + 1)

@@ -16,8 +16,8 @@ MODE_OF_ARRIVAL = "http://hl7.org/fhir/StructureDefinition/encounter-modeOfArriv
 FINANCIAL_CLASS = "https://yiqiao.example/fhir/StructureDefinition/encounter-financial-class"
 
 VISIT_COUNTER_DIGITS = 3
-"""Visit numbers of up to this many digits are a counter per patient (the first stay, the second) in the 军卫 family, not
-a number of their own: they name a visit only together with the patient."""
+"""Visit numbers of up to this many digits are a counter per patient (the first stay, the second) in the 军卫 family,
+not a number of their own: they name a visit only together with the patient."""
 
 _PARTICIPANTS = ((7, "ATND", "attender"), (8, "REF", "referrer"), (9, "CON", "consultant"), (17, "ADM", "admitter"))
 # Field, status, whether temporary; PV1-3 comes first and has its own rule.
@@ -79,7 +79,13 @@ def _identify(conv: Conversion, resource: Json, patient: Json, pv1: Segment) -> 
         conv.issue("information", "no-identifier", pv1, 19, "no visit number; the admission time names the visit")
     else:
         value = conv.message_key(pv1.where(19))
-        conv.issue("warning", "no-identifier", pv1, 19, "no visit number and no admission time; the id holds for this message only")
+        conv.issue(
+            "warning",
+            "no-identifier",
+            pv1,
+            19,
+            "no visit number and no admission time; the id holds for this message only",
+        )
     resource["id"] = encounter_id(conv.profile, conv.local_system("visit"), value)
 
 
@@ -93,7 +99,9 @@ def _class(conv: Conversion, resource: Json, pv1: Segment) -> str:
         conv.issue("warning", "missing", pv1, 2, "no patient class; FHIR requires one")
         return ""
     own = sent.get("coding")
-    resource["class"] = {"system": _V2_CLASS, **own[0]} if own else {"system": _NULL_FLAVOR, "code": "UNK", "display": sent["text"]}
+    resource["class"] = (
+        {"system": _V2_CLASS, **own[0]} if own else {"system": _NULL_FLAVOR, "code": "UNK", "display": sent["text"]}
+    )
     return ""
 
 
@@ -116,7 +124,9 @@ def _locations(conv: Conversion, resource: Json, pv1: Segment) -> None:
     current = places.location(conv, pv1, 3)
     if current is not None:
         status = resource["status"]
-        history.append({"location": current, "status": {"planned": "planned", "finished": "completed"}.get(status, "active")})
+        history.append(
+            {"location": current, "status": {"planned": "planned", "finished": "completed"}.get(status, "active")}
+        )
     for number, status, temporary in _PLACES:
         found = places.location(conv, pv1, number) if pv1.peek(number) else None
         if found is not None:

@@ -77,7 +77,7 @@ ADT_EVENTS = MappingProxyType(
         "A62": Event("cancel change of consulting doctor"),
     }
 )
-"""Events with a patient in PID. A19 (a query's answer), A20 (a bed without a patient) and A37 (unlink) are not among them."""
+"""Events with a patient in PID. Not among them: A19 (a query's answer), A20 (a bed without a patient), A37 (unlink)."""
 
 ORU_EVENTS = frozenset({"R01", "R30", "R31", "R32", "R40", "W01", ""})
 """Triggers of unsolicited results: one structure. Before v2.3 senders left the trigger out."""

@@ -15,7 +15,7 @@ END_BLOCK = b"\x1c\r"
 END_BYTE = 0x1C
 
 DEFAULT_MAX_BYTES = 16 * 1024 * 1024
-"""Largest frame accepted when the site says nothing, in bytes: a report with an embedded PDF fits, a runaway sender not."""
+"""Largest frame accepted when the site says nothing, in bytes: a report with an embedded PDF fits into it."""
 
 KEPT_OF_A_FAULT = 64 * 1024
 """Bytes kept of a frame that cannot be taken, so that its MSH can still be read and answered with a refusal."""
@@ -36,8 +36,8 @@ class FramingFault:
     """Bytes that are not a block.
 
     ``code`` is one of ``garbage`` (bytes between blocks), ``missing-end-block`` (a block began before the last one
-    ended, or the stream ended inside one), ``bad-end-block`` (FS without CR) and ``oversize``. ``content`` holds the beginning of the block, at most
-    ``KEPT_OF_A_FAULT`` bytes, empty for garbage. ``text`` never holds content.
+    ended, or the stream ended inside one), ``bad-end-block`` (FS without CR) and ``oversize``. ``content`` holds the
+    beginning of the block, at most ``KEPT_OF_A_FAULT`` bytes, empty for garbage. ``text`` never holds content.
     """
 
     code: str
@@ -75,7 +75,9 @@ class FrameDecoder:
         if not self._inside or self._skipping:
             self._reset()
             return []
-        fault = FramingFault("missing-end-block", "the stream ended inside a block", bytes(self._buffer[:KEPT_OF_A_FAULT]))
+        fault = FramingFault(
+            "missing-end-block", "the stream ended inside a block", bytes(self._buffer[:KEPT_OF_A_FAULT])
+        )
         self._reset()
         return [fault]
 

@@ -3,8 +3,8 @@
 One pass of ``str.split``; a field is split further only by who reads it. Reading a field *takes* it: what is left when
 the mapping is done was carried over by nobody and becomes an issue, so the list of what is not mapped cannot go stale.
 
-Whatever delimiters MSH-1 and MSH-2 announce, the fields come out in the standard ones (``^ & ~ \\``): converters need no
-table of delimiters, and data that holds a standard delimiter as plain text is escaped on the way.
+Whatever delimiters MSH-1 and MSH-2 announce, the fields come out in the standard ones (``^ & ~ \\``): converters need
+no table of delimiters, and data that holds a standard delimiter as plain text is escaped on the way.
 """
 
 import re
@@ -17,14 +17,14 @@ MAX_SEGMENTS = 100_000
 """Segments in one message; the largest real report seen has some thousands."""
 
 WIDTH = 64
-"""Fields each segment is padded to, so that a mapping may read past the end; the widest segment (OBR of v2.8) has 55."""
+"""Fields each segment is padded to, so that a mapping may read past the end; the widest (OBR of v2.8) has 55."""
 
 STANDARD = "|^~\\&"
 DOUBLED = "^~\\\\&"
-"""The standard encoding characters as a program's source code writes them: a common mistake with one possible meaning."""
+"""The standard encoding characters as a program's source code writes them: a mistake with one possible meaning."""
 
 NULL = '""'
-"""The HL7 null (2.5.3.2): the sender says that there is no value. A resource is sent whole, so it is simply left out."""
+"""The HL7 null (2.5.3.2): the sender says that there is no value. A resource is sent whole, so it is left out."""
 
 _SEGMENT_LINE = re.compile(r"[A-Z][A-Z0-9]{2}(?=\||$)")
 _PADDING = [""] * WIDTH
@@ -96,7 +96,9 @@ def parse(text: str) -> Message:
         text = text.replace("\r\n", "\r").replace("\n", "\r")
     lines = text.split("\r")
     if len(lines) > MAX_SEGMENTS:
-        raise ParseError(f"more than {MAX_SEGMENTS} segments", lines[MAX_SEGMENTS][:3] if lines[MAX_SEGMENTS][:3].isalnum() else "")
+        raise ParseError(
+            f"more than {MAX_SEGMENTS} segments", lines[MAX_SEGMENTS][:3] if lines[MAX_SEGMENTS][:3].isalnum() else ""
+        )
     separator, encoding = delimiters(lines[0])
     announced = separator + encoding[:4]
     if announced != STANDARD:

@@ -16,7 +16,13 @@ _NATURE_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-0080"
 _INTERPRETATION_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-0078"
 
 # Why there is no value, by OBX-11 (http://terminology.hl7.org/CodeSystem/data-absent-reason).
-_ABSENT_BY_STATUS = {"X": "not-performed", "N": "not-asked", "I": "temp-unknown", "O": "temp-unknown", "P": "temp-unknown"}
+_ABSENT_BY_STATUS = {
+    "X": "not-performed",
+    "N": "not-asked",
+    "I": "temp-unknown",
+    "O": "temp-unknown",
+    "P": "temp-unknown",
+}
 
 # 3.5-5.1, 3.5--5.1, 3.5～5.1, 3.5 - 5.1
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
@@ -105,19 +111,20 @@ def _value(conv: Conversion, resource: Json, obx: Segment, result_status: str) -
         if own_unit:
             conv.not_mapped(obx, 6)
         return
+    at = values.Field(conv, obx, own_unit)
     if not kind:
         conv.issue("warning", "missing", obx, 2, "no value type; the value is kept as text")
         kind = "ST"
     if kind == "NA":
-        _array(conv, resource, raw, obx, own_unit)
+        _array(at, resource, raw)
     elif "~" not in raw:
-        values.set_value(conv, resource, kind, raw, obx, own_unit)
+        values.set_value(at, resource, kind, raw)
     elif kind in values.JOINED:
         text = "\n".join(conv.text(repetition) for repetition in raw.split("~")).strip()
         if text:
             resource["valueString"] = text
     else:
-        _repeated(conv, resource, kind, raw.split("~"), obx, own_unit)
+        _repeated(at, resource, kind, raw.split("~"))
     has_value = any(name.startswith("value") for name in resource) or "component" in resource
     if not has_value and not _has_attachment(resource):
         resource["dataAbsentReason"] = _absent("unknown")
@@ -131,35 +138,33 @@ def _has_attachment(resource: Json) -> bool:
     return any(each["url"] == values.ATTACHMENT for each in resource.get("extension", ()))
 
 
-def _repeated(
-    conv: Conversion, resource: Json, kind: str, repetitions: list[str], obx: Segment, own_unit: values.Unit
-) -> None:
+def _repeated(at: values.Field, resource: Json, kind: str, repetitions: list[str]) -> None:
     """Several values of one OBX: a component each, with the Observation's own code (obs-7: then no value above)."""
     filled = [each for each in repetitions if each.strip("^& ")]
     if len(filled) == 1:
-        values.set_value(conv, resource, kind, filled[0], obx, own_unit)
+        values.set_value(at, resource, kind, filled[0])
         return
     components: list[Json] = []
     for repetition in filled:
         component: Json = {"code": resource["code"]}
-        values.set_value(conv, component, kind, repetition, obx, own_unit)
+        values.set_value(at, component, kind, repetition)
         components.append(component)
     if components:
         resource["component"] = components
 
 
-def _array(conv: Conversion, resource: Json, raw: str, obx: Segment, own_unit: values.Unit) -> None:
-    """NA: rows of numbers. FHIR's SampledData wants an origin and a period that v2 does not say, so: a component each."""
+def _array(at: values.Field, resource: Json, raw: str) -> None:
+    """NA: rows of numbers. FHIR's SampledData wants an origin and a period, which v2 lacks, so: a component each."""
     numbers = [number for row in raw.split("~") for number in row.split("^") if number.strip()]
     if len(numbers) > _ARRAY_NUMBERS_AT_MOST:
-        conv.issue("warning", "too-large", obx, 5, "an array of numbers too long for components; kept as text")
-        values.set_value(conv, resource, "ST", raw.replace("^", " ").replace("~", "\n"), obx, own_unit)
+        at.conv.issue("warning", "too-large", at.obx, 5, "an array of numbers too long for components; kept as text")
+        values.set_value(at, resource, "ST", raw.replace("^", " ").replace("~", "\n"))
         return
-    _repeated(conv, resource, "NM", numbers, obx, own_unit)
+    _repeated(at, resource, "NM", numbers)
 
 
 def _reference_range(conv: Conversion, resource: Json, obx: Segment) -> None:
-    """OBX-7: always as text, and as numbers when it plainly is a range. ``~`` here is a Chinese "to", not a repetition."""
+    """OBX-7: always as text, and as numbers when it plainly is a range. ``~`` is a Chinese "to" here, no repetition."""
     text = conv.text(obx.take(7))
     if not text:
         return

@@ -3,6 +3,8 @@
 Guide: ORC[ServiceRequest], OBR[ServiceRequest], OBR[DiagnosticReport].
 """
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fhir_adapters.hl7v2 import actors, business_ids, concepts, demographics, timestamps
@@ -28,7 +30,17 @@ class Order:
     """The same, the placer's number first: an order is known by it before a filler has seen it."""
 
 
-def identify(conv: Conversion, orc: Segment | None, obr: Segment) -> Order:
+def shared_numbers(pairs: Iterable[tuple[Segment | None, Segment]]) -> frozenset[tuple[str, str]]:
+    """Order numbers (with "FILL" or "PLAC") that several OBRs of one patient have: a panel sent under one number."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for orc, obr in pairs:
+        for number, kind in ((2, "PLAC"), (3, "FILL")):
+            value = obr.peek(number).split("^")[0] or (orc.peek(number).split("^")[0] if orc is not None else "")
+            counts[(kind, value.strip())] += 1
+    return frozenset(key for key, count in counts.items() if count > 1)
+
+
+def identify(conv: Conversion, orc: Segment | None, obr: Segment, shared: frozenset[tuple[str, str]]) -> Order:
     """Read the numbers and the service of an order. OBR-2 and 3 count before ORC-2 and 3, which usually repeat them."""
     obr.take(1)
     placer, filler = (_number(conv, orc, obr, number, kind) for number, kind in ((2, "PLAC"), (3, "FILL")))
@@ -42,7 +54,7 @@ def identify(conv: Conversion, orc: Segment | None, obr: Segment) -> Order:
         conv.issue("warning", "no-identifier", obr, 3, "no order number; the id holds for this message only")
         key = (conv.local_system("message"), conv.message_key(obr.where(3)))
         return Order(None, None, code, key, key)
-    return Order(placer, filler, code, _key(conv, answer, named), _key(conv, question, named))
+    return Order(placer, filler, code, _key(conv, answer, named, shared), _key(conv, question, named, shared))
 
 
 def _number(conv: Conversion, orc: Segment | None, obr: Segment, number: int, kind: str) -> Json | None:
@@ -55,11 +67,12 @@ def _number(conv: Conversion, orc: Segment | None, obr: Segment, number: int, ki
     return own or other
 
 
-def _key(conv: Conversion, number: Json, service: str) -> tuple[str, str]:
-    """One order number may stand for several services (a panel's OBRs): the service is part of the key."""
+def _key(conv: Conversion, number: Json, service: str, shared: frozenset[tuple[str, str]]) -> tuple[str, str]:
+    """What names the order: its number, with the service where the number is shared by several OBRs."""
     system, value = business_ids.key_of(number)
-    key = f"{value}|{service}"
-    times = conv.occurrence(f"OBR{number['type']['coding'][0]['code']}{system}|{key}")
+    kind = number["type"]["coding"][0]["code"]
+    key = f"{value}|{service}" if (kind, value) in shared else value
+    times = conv.occurrence(f"OBR{kind}{system}|{key}")
     return system, f"{key}#{times}" if times else key
 
 
@@ -95,6 +108,7 @@ def service_request(
     if clinical:
         resource["note"] = [{"text": clinical}]
     _callback(conv, resource, orc, obr)
+    _parent(conv, resource, orc, obr)
     if orc is not None:
         _from_order_control(conv, resource, orc)
     conv.put(resource)
@@ -141,7 +155,9 @@ def _requester(conv: Conversion, resource: Json, orc: Segment | None, obr: Segme
     if facility is not None and not asked:
         resource["requester"] = facility
     elif facility is not None and orc is not None:
-        conv.issue("information", "not-mapped", orc, 21, "the ordering facility is kept as an Organization without a link")
+        conv.issue(
+            "information", "not-mapped", orc, 21, "the ordering facility is kept as an Organization without a link"
+        )
 
 
 def _callback(conv: Conversion, resource: Json, orc: Segment | None, obr: Segment) -> None:
@@ -153,6 +169,21 @@ def _callback(conv: Conversion, resource: Json, orc: Segment | None, obr: Segmen
         add_extension(resource, CALLBACK, "valueContactPoint", point)
 
 
+def _parent(conv: Conversion, resource: Json, orc: Segment | None, obr: Segment) -> None:
+    """OBR-29 (else ORC-8): the order this one came out of, by its numbers; it need not be in the message."""
+    raw = obr.take(29) or (orc.take(8) if orc is not None else "")
+    if orc is not None and raw and orc.peek(8) == raw:
+        orc.take(8)
+    found: list[Json] = []
+    for repetition in raw.split("~"):
+        for half, kind in zip(repetition.split("^"), ("PLAC", "FILL"), strict=False):
+            number = business_ids.entity(conv, half.replace("&", "^"), kind) if half else None
+            if number is not None:
+                found.append({"type": "ServiceRequest", "identifier": number})
+    if found:
+        resource["basedOn"] = found
+
+
 def _from_order_control(conv: Conversion, resource: Json, orc: Segment) -> None:
     if orc.peek(4):
         group = business_ids.entity(conv, orc.take(4).split("~")[0])
@@ -162,9 +193,7 @@ def _from_order_control(conv: Conversion, resource: Json, orc: Segment) -> None:
     timestamps.put_date_time(conv, resource, "authoredOn", orc, 9)
 
 
-def report(
-    conv: Conversion, order: Order, obr: Segment, subject: Json, encounter: Json | None, request: Json
-) -> Json:
+def report(conv: Conversion, order: Order, obr: Segment, subject: Json, encounter: Json | None, request: Json) -> Json:
     """Make the DiagnosticReport of an OBR and return it (already added); its results are put in by the caller."""
     resource: Json = {
         "resourceType": "DiagnosticReport",

@@ -34,21 +34,27 @@ def _patient_group(conv: Conversion, group: Node) -> None:
     adt.surroundings(conv, group, patient, visit)
     subject = {"reference": f"Patient/{patient['id']}"}
     encounter = {"reference": f"Encounter/{visit['id']}"} if visit is not None else None
+    ordered = [(each.first("ORC"), obr) for each in group.groups("ORDER") if (obr := each.first("OBR")) is not None]
+    shared = orders.shared_numbers(ordered)
     for order in group.groups("ORDER"):
-        _order(conv, order, subject, encounter)
+        _order(conv, order, subject, encounter, shared)
 
 
-def _order(conv: Conversion, group: Node, subject: Json, encounter: Json | None) -> None:
+def _order(
+    conv: Conversion, group: Node, subject: Json, encounter: Json | None, shared: frozenset[tuple[str, str]]
+) -> None:
     obr = group.first("OBR")
     if obr is None:
         _results_alone(conv, group, subject, encounter)
         return
     orc = group.first("ORC")
-    order = orders.identify(conv, orc, obr)
+    order = orders.identify(conv, orc, obr, shared)
     request = orders.service_request(conv, order, orc, obr, subject, encounter)
     report = orders.report(conv, order, obr, subject, encounter, request)
     taken = [specimens.specimen(conv, subject, each.segments[0], order.key) for each in group.groups("SPECIMEN")]
-    if not taken:
+    if taken:
+        specimens.collected_by(conv, taken[0], obr)
+    else:
         described = specimens.from_order(conv, subject, obr, order.key)
         taken = [described] if described is not None else []
     if taken:
@@ -80,7 +86,7 @@ def _results_alone(conv: Conversion, group: Node, subject: Json, encounter: Json
 def _owner(order: orders.Order, report: Json, subject: Json, encounter: Json | None) -> observations.Owner:
     owner = observations.Owner(subject, encounter, *order.key)
     # A report's status words that an observation knows too stand in where OBX-11 is empty.
-    owner.status = {"partial": "preliminary"}.get(report["status"], report["status"])
+    owner.status = "preliminary" if report["status"] == "partial" else str(report["status"])
     owner.effective = {
         name: report[name] for name in ("effectiveDateTime", "_effectiveDateTime", "effectivePeriod") if name in report
     }

@@ -13,7 +13,7 @@ BIRTH_PLACE = _CORE + "patient-birthPlace"
 RELIGION = _CORE + "patient-religion"
 CITIZENSHIP = _CORE + "patient-citizenship"
 NATIONALITY = _CORE + "patient-nationality"
-ETHNIC_GROUP = "https://yiqiao.example/fhir/StructureDefinition/ethnic-group"
+ETHNIC_GROUP = "https://yiqiao.example/fhir/StructureDefinition/patient-ethnic-group"
 RACE = "https://yiqiao.example/fhir/StructureDefinition/race"
 SOURCE_SEX = "https://yiqiao.example/fhir/StructureDefinition/source-sex"
 
@@ -53,7 +53,9 @@ def _identify(conv: Conversion, resource: Json, pid: Segment) -> None:
         each for each in resource.get("identifier", ()) if _type_code(each) not in ("AN", "SS", "DL")
     ) or choose_patient_identifier(resource.get("identifier", ()))
     if chosen is None:
-        conv.issue("warning", "no-identifier", pid, 3, "no identifier names the patient; the id holds for this message only")
+        conv.issue(
+            "warning", "no-identifier", pid, 3, "no identifier names the patient; the id holds for this message only"
+        )
         resource["id"] = patient_id(conv.profile, conv.local_system("message"), conv.message_key(pid.where(3)))
     else:
         resource["id"] = patient_id(conv.profile, *business_ids.key_of(chosen))
@@ -112,9 +114,9 @@ def _sex(conv: Conversion, resource: Json, pid: Segment) -> None:
         return
     code = sent.get("coding", ({"code": sent.get("text", "")},))[0]["code"]
     if meaning is None:
-        resource["gender"] = "unknown"
-    # GB/T 2261.1 knows more than FHIR does: 0 unknown, 9 not stated. The code as sent is kept wherever FHIR's says less.
-    if meaning is None or (code, meaning.code) not in (("M", "male"), ("F", "female"), ("U", "unknown")):
+        keep_original(resource, "gender", code)
+    # GB/T 2261.1 knows more than FHIR does: 0 unknown, 9 not stated. The code as sent is kept where FHIR's says less.
+    elif (code, meaning.code) not in (("M", "male"), ("F", "female"), ("U", "unknown")):
         resource["_gender"] = {"extension": [{"url": SOURCE_SEX, "valueString": code}]}
     number = next((each["value"] for each in resource.get("identifier", ()) if each["system"] == ID_CARD_SYSTEM), "")
     if number and meaning is not None and meaning.code in ("male", "female"):
@@ -194,16 +196,10 @@ def _extensions(conv: Conversion, resource: Json, pid: Segment) -> None:
         written = first.get("text") or " ".join([*first.get("given", ()), first.get("family", "")]).strip()
         if written:
             add_extension(resource, MOTHERS_MAIDEN_NAME, "valueString", written)
-    for value in concepts.concepts(conv, pid, 10) if pid.peek(10) else ():
-        add_extension(resource, RACE, "valueCodeableConcept", value)
+    _ethnic_group(conv, resource, pid)
     religion = concepts.concept(conv, pid, 17)
     if religion is not None:
         add_extension(resource, RELIGION, "valueCodeableConcept", religion)
-    for raw in pid.take(22).split("~") if pid.peek(22) else ():
-        meaning, sent = concepts.mapped_raw(conv, "ethnic", raw, pid, 22)
-        together = concepts.with_meaning(meaning, sent)
-        if together is not None:
-            add_extension(resource, ETHNIC_GROUP, "valueCodeableConcept", together)
     place = conv.text(pid.take(23))
     if place:
         add_extension(resource, BIRTH_PLACE, "valueAddress", {"text": place.replace("^", " ").strip()})
@@ -211,6 +207,26 @@ def _extensions(conv: Conversion, resource: Json, pid: Segment) -> None:
         for value in concepts.concepts(conv, pid, number) if pid.peek(number) else ():
             nested = {"url": url, "extension": [{"url": "code", "valueCodeableConcept": value}]}
             resource.setdefault("extension", []).append(nested)
+
+
+def _ethnic_group(conv: Conversion, resource: Json, pid: Segment) -> None:
+    """PID-22, and PID-10: Chinese HIS put the GB 3304 code into either; what is none there is a race as elsewhere."""
+    for raw in pid.take(22).split("~") if pid.peek(22) else ():
+        meaning, sent = concepts.mapped_raw(conv, "ethnic", raw, pid, 22)
+        if meaning is not None:
+            add_extension(resource, ETHNIC_GROUP, "valueCoding", meaning.coding())
+        elif sent is not None:
+            own = sent["coding"][0] if "coding" in sent else {"display": sent["text"]}
+            add_extension(resource, ETHNIC_GROUP, "valueCoding", own)
+    for raw in pid.take(10).split("~") if pid.peek(10) else ():
+        sent = concepts.from_raw(conv, raw, pid, 10)
+        if sent is None:
+            continue
+        found = next((each for word in concepts.spellings(sent) if (each := conv.find("ethnic", word))), None)
+        if found is None:
+            add_extension(resource, RACE, "valueCodeableConcept", sent)
+        elif all(each["url"] != ETHNIC_GROUP for each in resource.get("extension", ())):
+            add_extension(resource, ETHNIC_GROUP, "valueCoding", found.coding())
 
 
 def additional(conv: Conversion, resource: Json, pd1: Segment) -> None:
@@ -239,7 +255,9 @@ def merge(conv: Conversion, survivor: Json, mrg: Segment) -> None:
         raise ParseError("the patient to merge has no identifier", "MRG-1")
     prior["id"] = patient_id(conv.profile, *business_ids.key_of(chosen))
     if prior["id"] == survivor["id"]:
-        conv.issue("warning", "conflict", mrg, 1, "the prior identifier names the surviving patient itself; nothing to merge")
+        conv.issue(
+            "warning", "conflict", mrg, 1, "the prior identifier names the surviving patient itself; nothing to merge"
+        )
         return
     found = demographics.names(conv, mrg, 7)
     if found:

@@ -35,9 +35,7 @@ def _location(conv: Conversion, raw: str, segment: Segment, number: int) -> str 
     parts = raw.split("^")
     if len(parts) < PL_PARTS:
         parts += [""] * (PL_PARTS - len(parts))
-    ward, room, bed, facility, building, floor = (
-        _name(conv, parts[index]) for index in (0, 1, 2, 3, 6, 7)
-    )
+    ward, room, bed, facility, building, floor = (_name(conv, parts[index]) for index in (0, 1, 2, 3, 6, 7))
     profile = conv.profile
     path = (facility, building, ward, room, bed)
     parent: str | None = None

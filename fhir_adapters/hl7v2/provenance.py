@@ -8,10 +8,11 @@ from fhir_adapters.hl7v2 import actors, concepts, timestamps
 from fhir_adapters.hl7v2.context import Conversion, Json, keep_original
 from fhir_adapters.hl7v2.message import Message, Segment
 from fhir_adapters.identifiers import provenance_id
+from fhir_adapters.identifiers.build import PROJECT_SYSTEMS
 
 _AGENT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
 _V2_EVENT = "http://terminology.hl7.org/CodeSystem/v2-0003"
-SOURCE_DIGEST = "https://yiqiao.example/fhir/NamingSystem/source-sm3"
+SOURCE_DIGEST = PROJECT_SYSTEMS + "source-digest-sm3"
 
 # Fields that steer the exchange of the message and are answered there; the message itself stays in the inbox.
 _PROTOCOL = (1, 2, 5, 6, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21)

@@ -46,11 +46,11 @@ def next_of_kin(conv: Conversion, patient: Json, nk1: Segment) -> None:
         resource["communication"] = [{"language": language}]
     if len(resource) == 4:
         return  # an empty NK1 names nobody
-    resource["id"] = _kin_id(conv, patient, resource, nk1)
+    resource["id"] = _kin_id(conv, patient, resource)
     conv.put(resource)
 
 
-def _kin_id(conv: Conversion, patient: Json, resource: Json, nk1: Segment) -> str:
+def _kin_id(conv: Conversion, patient: Json, resource: Json) -> str:
     made = resource.get("identifier")
     if made:
         return related_id(conv.profile, "RelatedPerson", patient["id"], *business_ids.key_of(made[0]))
@@ -59,7 +59,9 @@ def _kin_id(conv: Conversion, patient: Json, resource: Json, nk1: Segment) -> st
     kinds = resource.get("relationship") or [{}]
     code = kinds[0].get("coding", ({"code": kinds[0].get("text", "")},))[0]["code"]
     key = f"{written}|{code}"
-    return related_id(conv.profile, "RelatedPerson", patient["id"], key, str(conv.occurrence("NK1" + patient["id"] + key)))
+    return related_id(
+        conv.profile, "RelatedPerson", patient["id"], key, str(conv.occurrence("NK1" + patient["id"] + key))
+    )
 
 
 def _reach(conv: Conversion, resource: Json, nk1: Segment) -> None:

@@ -99,6 +99,15 @@ def _amount(conv: Conversion, collection: Json, raw: str, segment: Segment, numb
         conv.issue("warning", "bad-value", segment, number, "not a quantity")
 
 
+def collected_by(conv: Conversion, resource: Json, obr: Segment) -> None:
+    """OBR-10 beside an SPM: who collected; volume, receipt and source are in the SPM itself."""
+    collector = actors.practitioner(conv, obr, 10)
+    if collector is not None:
+        resource.setdefault("collection", {})["collector"] = collector
+    if "receivedTime" not in resource:
+        timestamps.put_date_time(conv, resource, "receivedTime", obr, 14)
+
+
 def from_order(conv: Conversion, subject: Json, obr: Segment, order_key: tuple[str, str]) -> Json | None:
     """The Specimen that OBR-9, 10, 14 and 15 describe where no SPM is sent; None when they say nothing."""
     source, received, volume = obr.take(15), obr.peek(14), obr.take(9)

@@ -6,13 +6,16 @@ only as themselves. Files in UTF-16 or UTF-32 are one character set throughout a
 
 import re
 from collections.abc import Iterator
+from itertools import pairwise
 
 from fhir_adapters.errors import DecodeError
 from fhir_adapters.hl7v2.charset import wide_or_marked
 
 # A message begins where a line (or an MLLP block) begins with MSH and something that can be a field separator.
 _MESSAGE = re.compile(rb"(?:^|(?<=[\r\n\x0b\x1c]))[ \t]*(?=MSH[^A-Za-z0-9\s])")
-_BATCH_LINE = re.compile(rb"(?:^|(?<=[\r\n]))(?:FHS|BHS|BTS|FTS)[^A-Za-z0-9\s][^\r\n]*[\r\n]*|(?:^|(?<=[\r\n]))(?:BTS|FTS)[\r\n]*$")
+_BATCH_LINE = re.compile(
+    rb"(?:^|(?<=[\r\n]))(?:FHS|BHS|BTS|FTS)[^A-Za-z0-9\s][^\r\n]*[\r\n]*|(?:^|(?<=[\r\n]))(?:BTS|FTS)[\r\n]*$"
+)
 _FRAMING = b"\x0b\x1c\r\n \t\x00\x1a"
 """What may surround a message in a file: MLLP bytes, blank lines, NULs, and the end-of-file mark of DOS."""
 
@@ -45,7 +48,7 @@ def _wide(raw: bytes, codec: str, mark: int) -> Iterator[bytes]:
 def _split(raw: bytes) -> Iterator[bytes]:
     starts = [match.end() for match in _MESSAGE.finditer(raw)]
     bounds = [0, *(start for start in starts if start), len(raw)]
-    for start, end in zip(bounds, bounds[1:], strict=False):
+    for start, end in pairwise(bounds):
         message = _BATCH_LINE.sub(b"", raw[start:end].strip(_FRAMING)).strip(_FRAMING)
         if message:
             yield message + b"\r"

@@ -1,8 +1,8 @@
 """Message structures as data, and the grouping of segments by them.
 
 A structure says which segments open a group, which belong into it and which groups it holds, as the chapters of the
-standard print it. Grouping is lenient where senders are: order inside a group does not matter, a group may be opened by a
-segment from its middle when its first one is missing. Segments outside the tree are read by nobody and so remarked on.
+standard print it. Grouping is lenient where senders are: order inside a group does not matter, and a segment from its
+middle opens a group whose first one is missing. Segments outside the tree are read by nobody and so remarked on.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,9 @@ from fhir_adapters.hl7v2.message import Segment
 class Group:
     """One group of a structure.
 
-    ``opens`` are the segments it begins with, in their order: one that comes again, or after a later one, begins the next
-    repetition. ``once`` are those that stand once, anywhere in it; ``many`` those that repeat; ``groups`` are nested.
+    ``opens`` are the segments it begins with, in their order: one that comes again, or after a later one, begins the
+    next repetition. ``once`` are those that stand once, anywhere in it; ``many`` those that repeat; ``groups`` are
+    nested.
     """
 
     name: str
@@ -28,7 +29,12 @@ class Group:
 
     def reach(self) -> frozenset[str]:
         """Every segment that this group or one inside it takes."""
-        return frozenset(self.opens) | self.once | self.many | frozenset(name for group in self.groups for name in group.reach())
+        return (
+            frozenset(self.opens)
+            | self.once
+            | self.many
+            | frozenset(name for group in self.groups for name in group.reach())
+        )
 
 
 @dataclass(slots=True)
@@ -72,7 +78,7 @@ ADT = Group(
         ),
     ),
 )
-"""ADT_A01 to ADT_A60 differ in what is left out and in whether the PATIENT group repeats; one superset reads them all."""
+"""ADT_A01 to ADT_A60 differ in what is left out and in whether the PATIENT group repeats; one superset reads all."""
 
 ORU = Group(
     "ORU",

@@ -17,10 +17,13 @@ _TIMESTAMP = re.compile(
 )
 # What vendors send instead: 2024-01-31, 2024/1/31 8:05, 2024-01-31T08:05:09.5+08:00
 _VENDOR = re.compile(
-    r"(\d{4})[-/.](\d{1,2})(?:[-/.](\d{1,2})(?:[T ]+(\d{1,2}):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?)?(Z|[+-]\d\d:?\d\d)?",
+    r"(\d{4})[-/.](\d{1,2})(?:[-/.](\d{1,2})(?:[T ]+(\d{1,2}):(\d\d)(?::(\d\d)(?:\.(\d{1,9}))?)?)?)?"
+    r"(Z|[+-]\d\d:?\d\d)?",
     re.ASCII,
 )
-_MILLISECONDS = re.compile(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d{1,3})([+-]\d{4})?", re.ASCII)  # the point left out
+_MILLISECONDS = re.compile(
+    r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d{1,3})([+-]\d{4})?", re.ASCII
+)  # the point left out
 _TIME = re.compile(r"(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,9}))?)?)?([+-]\d{4})?", re.ASCII)
 _OFFSET = re.compile(r"[+-](?:0\d|1[0-3]):[0-5]\d|[+-]14:00", re.ASCII)
 
@@ -45,9 +48,7 @@ def parse(raw: str, time_zone: str) -> tuple[str, str] | None:
         remark = "form"
     year, month, day, hour, minute, second, fraction, offset = match.groups()
     try:
-        moment = datetime(
-            int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0)
-        )  # noqa: DTZ001 - local time; its offset follows
+        moment = datetime(int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0))  # noqa: DTZ001 - local time; its offset follows
     except ValueError:
         return None
     text = moment.isoformat()

@@ -5,96 +5,21 @@ grammar (The Unified Code for Units of Measure 2.1, section 2) over the atoms us
 Chinese laboratories write one (``μmol/L``, ``×10^9/L``, ``次/分``). Nothing is converted.
 """
 
+import json
 import re
 from functools import lru_cache
+from importlib.resources import files
 
 UCUM = "http://unitsofmeasure.org"
 
 MAX_UNIT_CHARS = 60
 """Longest text that is looked at as a unit; longer ones are prose."""
 
-# Metric atoms take a prefix, the others do not (UCUM tables 1 to 3, 5 to 15; the ones health care uses).
-_METRIC = frozenset(
-    (
-        "m s g rad K C cd mol sr Hz N Pa J W A V F Ohm S Wb Cel T H lm lx Bq Gy Sv l L ar t u eV bar pc "
-        "cal cal_th cal_IT kat U [IU] [iU] Bi st P Ky Mx G Oe Gb St sb Lmb ph Ci RAD REM R B Np B[SPL] B[V] bit By Bd "
-        "osm eq mho g% [cal_th] m[H2O] m[Hg] [pH]"
-    ).split()
-)
-_PLAIN = frozenset(
-    (
-        "10* 10^ % [pi] [ppth] [ppm] [ppb] [pptr] min h d a a_t a_j a_g wk mo mo_s mo_j mo_g gon deg ' '' "
-        "[arb'U] [USP'U] [GPL'U] [MPL'U] [APL'U] [beth'U] [anti'Xa'U] [todd'U] [dye'U] [bdsk'U] [ka'U] [knk'U] [mclg'U] "
-        "[tb'U] [CCID_50] [TCID_50] [EID_50] [PFU] [FFU] [CFU] [IR] [BAU] [AU] [Amb'a'1'U] [PNU] [Lf] [D'ag'U] [FEU] [ELU] [EU] "
-        "[HPF] [LPF] [NTU] [FNU] [drp] [Ch] [gr] [oz_av] [lb_av] [st_av] [in_i] [ft_i] [yd_i] [mi_i] [in_i'Hg] [in_i'H2O] "
-        "[gal_us] [qt_us] [pt_us] [foz_us] [cup_us] [tbs_us] [tsp_us] [oz_m] [tsp_m] [tbs_m] [degF] [degR] [diop] [p'diop] "
-        "[MET] [APGAR'U] [ACNT'U] [S] [car_m] [mesh_i] bit_s att atm [psi] [kn_i] [car_Au] [Btu] [HP] [PRU] [wood'U] "
-        "[hnsf'U]"
-    ).split()
-)
+_TABLE = json.loads(files("fhir_adapters").joinpath("hl7v2", "units.json").read_bytes())
+_METRIC = frozenset(_TABLE["metric"])  # atoms that take a prefix
+_PLAIN = frozenset(_TABLE["plain"])  # atoms that do not
+_WRITTEN: dict[str, str] = _TABLE["written"]  # not UCUM, and meaning exactly one UCUM term
 _PREFIXES = ("da", "Ki", "Mi", "Gi", "Ti", *"YZEPTGMkhdcmunpfazy")
-
-# Ways of writing that are not UCUM and mean exactly one UCUM term. Looked up after the characters below are replaced.
-_WRITTEN = {
-    "℃": "Cel",
-    "°C": "Cel",
-    "IU/L": "[IU]/L",
-    "IU/l": "[IU]/l",
-    "IU/mL": "[IU]/mL",
-    "IU/ml": "[IU]/ml",
-    "mIU/L": "m[IU]/L",
-    "mIU/l": "m[IU]/l",
-    "mIU/mL": "m[IU]/mL",
-    "mIU/ml": "m[IU]/ml",
-    "uIU/mL": "u[IU]/mL",
-    "uIU/ml": "u[IU]/ml",
-    "kIU/L": "k[IU]/L",
-    "KIU/L": "k[IU]/L",
-    "10^3/L": "10*3/L",
-    "10^6/L": "10*6/L",
-    "10^9/L": "10*9/L",
-    "10^12/L": "10*12/L",
-    "10^3/uL": "10*3/uL",
-    "10^6/uL": "10*6/uL",
-    "10E9/L": "10*9/L",
-    "10E12/L": "10*12/L",
-    "10e9/L": "10*9/L",
-    "10e12/L": "10*12/L",
-    "G/L": "10*9/L",
-    "T/L": "10*12/L",
-    "mmHg": "mm[Hg]",
-    "mmhg": "mm[Hg]",
-    "cmH2O": "cm[H2O]",
-    "次/分": "/min",
-    "次/min": "/min",
-    "bpm": "/min",
-    "秒": "s",
-    "分": "min",
-    "分钟": "min",
-    "小时": "h",
-    "天": "d",
-    "岁": "a",
-    "sec": "s",
-    "mOsm/kg": "mosm/kg",
-    "mOsm/L": "mosm/L",
-    "mEq/L": "meq/L",
-    "/HP": "/[HPF]",
-    "/HPF": "/[HPF]",
-    "/LP": "/[LPF]",
-    "/LPF": "/[LPF]",
-    "个/HP": "/[HPF]",
-    "个/uL": "/uL",
-    "个/ul": "/ul",
-    "kg/m2": "kg/m2",
-    "kg/m^2": "kg/m2",
-    "kg/㎡": "kg/m2",
-    "mm/H": "mm/h",
-    "mm/1h": "mm/h",
-    "Kg": "kg",
-    "KG": "kg",
-    "CM": "cm",
-    "ML": "mL",
-}
 _CHARACTERS = str.maketrans({"μ": "u", "µ": "u", "×": "", "＊": "*", "／": "/", "％": "%", "²": "2", "³": "3", " ": ""})
 _ANNOTATED = re.compile(r"(.*?)(\{[^{}]*\})?")
 _POWERED = re.compile(r"(.*?)[+-]?\d{1,3}")

@@ -1,13 +1,14 @@
 """OBX-5 by OBX-2: every value type to the Observation value that fits it (guide: OBX[Observation], condition column).
 
-A value that is not what OBX-2 says stays as text and is remarked on. Numbers keep their digits: ``0.40`` stays ``0.40``;
-a form that JSON forbids (``.5``, ``+7``, ``007``) is written as JSON wants it and the sender's own stays beside it.
+A value that is not what OBX-2 says stays as text and is remarked on. Numbers keep their digits: ``0.40`` stays so; a
+form that JSON forbids (``.5``, ``+7``, ``007``) is written as JSON wants it and the sender's own stays beside it.
 """
 
 import base64
 import binascii
 import re
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from fhir_adapters.hl7v2 import concepts, timestamps
 from fhir_adapters.hl7v2.context import ORIGINAL_TEXT, Conversion, Json
@@ -19,7 +20,18 @@ VALUE = 5
 ATTACHMENT = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Observation.value"
 """R5 lets an Observation have an attachment; its cross-version extension carries one in R4 (guide: ED[Attachment])."""
 
-_COMPARATORS = {"<": "<", ">": ">", "<=": "<=", ">=": ">=", "≤": "<=", "≥": ">=", "＜": "<", "＞": ">", "=<": "<=", "=>": ">="}
+_COMPARATORS = {
+    "<": "<",
+    ">": ">",
+    "<=": "<=",
+    ">=": ">=",
+    "≤": "<=",
+    "≥": ">=",
+    "＜": "<",
+    "＞": ">",
+    "=<": "<=",
+    "=>": ">=",
+}
 _COMPARED = re.compile(r"(<=|>=|=<|=>|[<>≤≥＜＞])\s*(.+)")
 _CURRENCY = "urn:iso:std:iso:4217"
 
@@ -74,68 +86,90 @@ def quantity(text: str, own_unit: Unit, comparator: str = "") -> Json | None:
     return made
 
 
-def set_value(conv: Conversion, target: Json, kind: str, raw: str, obx: Segment, own_unit: Unit) -> None:
+@dataclass(frozen=True, slots=True)
+class Field:
+    """The OBX-5 being read: its conversion, its segment and the unit of OBX-6."""
+
+    conv: Conversion
+    obx: Segment
+    unit: Unit
+
+
+def set_value(at: Field, target: Json, kind: str, raw: str) -> None:
     """Set ``value[x]`` of an Observation (or component) from one repetition of OBX-5."""
     read = _READERS.get(kind)
     if read is None:
-        conv.issue("warning", "unknown-value-type", obx, 2, "a value type without a mapping; the value is kept as text")
+        at.conv.issue(
+            "warning", "unknown-value-type", at.obx, 2, "a value type without a mapping; the value is kept as text"
+        )
         read = _text
-    read(conv, target, raw, obx, own_unit)
+    read(at, target, raw)
 
 
-def _number(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+def _number(at: Field, target: Json, raw: str) -> None:
     first, *rest = raw.split("^")
-    text = conv.text(first)
-    made = quantity(text, own_unit)
+    text = at.conv.text(first)
+    made = quantity(text, at.unit)
     if made is None:
         compared = _COMPARED.fullmatch(text)
         if compared is not None:
-            made = quantity(compared[2].strip(), own_unit, _COMPARATORS[compared[1]])
+            made = quantity(compared[2].strip(), at.unit, _COMPARATORS[compared[1]])
         if made is None:
-            conv.issue("warning", "bad-value", obx, VALUE, "OBX-2 says a number, it is none; kept as text")
-            _written(conv, target, raw, own_unit, obx)
+            at.conv.issue("warning", "bad-value", at.obx, VALUE, "OBX-2 says a number, it is none; kept as text")
+            _written(at, target, raw)
             return
-        conv.issue("information", "value-form", obx, VALUE, "a number with a comparator where OBX-2 says a plain number")
+        at.conv.issue(
+            "information", "value-form", at.obx, VALUE, "a number with a comparator where OBX-2 says a plain number"
+        )
     if rest:
-        conv.leftover(["", *rest], 1, obx, VALUE)
+        at.conv.leftover(["", *rest], 1, at.obx, VALUE)
     target["valueQuantity"] = made
 
 
-def _structured(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+def _structured(at: Field, target: Json, raw: str) -> None:
     """SN: comparator, number, separator or suffix, number (2.A.69)."""
-    parts = [conv.text(part) for part in raw.split("^")]
+    parts = [at.conv.text(part) for part in raw.split("^")]
     parts += [""] * (4 - len(parts))
     sign, first, separator, second = parts[:4]
     comparator = _COMPARATORS.get(sign, "")
     understood = sign in ("", "=") or comparator
-    one, two = quantity(first, own_unit, comparator), quantity(second, own_unit)
+    one, two = quantity(first, at.unit, comparator), quantity(second, at.unit)
     if understood and one is not None and not separator and not second:
         target["valueQuantity"] = one
-    elif understood and separator == "-" and (one or two) and not comparator and bool(first) == bool(one) and bool(second) == bool(two):
+    elif (
+        understood
+        and separator == "-"
+        and (one or two)
+        and not comparator
+        and bool(first) == bool(one)
+        and bool(second) == bool(two)
+    ):
         target["valueRange"] = {name: each for name, each in (("low", one), ("high", two)) if each}
     elif understood and separator in (":", "/") and one is not None and two is not None:
         target["valueRatio"] = {"numerator": one, "denominator": two}
     else:
         if not (separator == "+" and one is not None):
-            conv.issue("information", "value-form", obx, VALUE, "a structured number without a FHIR form; kept as text")
-        _written(conv, target, raw, own_unit, obx)
+            at.conv.issue(
+                "information", "value-form", at.obx, VALUE, "a structured number without a FHIR form; kept as text"
+            )
+        _written(at, target, raw)
 
 
-def _coded(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
-    value = concepts.from_raw(conv, raw, obx, VALUE)
+def _coded(at: Field, target: Json, raw: str) -> None:
+    value = concepts.from_raw(at.conv, raw, at.obx, VALUE)
     if value is not None:
         target["valueCodeableConcept"] = value
-        if own_unit:
-            conv.not_mapped(obx, 6)
+        if at.unit:
+            at.conv.not_mapped(at.obx, 6)
 
 
-def _text(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+def _text(at: Field, target: Json, raw: str) -> None:
     """ST, TX, FT. A component separator here is the sender's own character: the text is kept whole."""
-    text = conv.text(raw)
+    text = at.conv.text(raw)
     if text:
         target["valueString"] = text
-        if own_unit:
-            _unit_beside(target, own_unit)
+        if at.unit:
+            _unit_beside(target, at.unit)
 
 
 def _unit_beside(target: Json, own_unit: Unit) -> None:
@@ -146,102 +180,104 @@ def _unit_beside(target: Json, own_unit: Unit) -> None:
     holder.setdefault("extension", []).append({"url": url, "valueQuantity": quantity_of_text})
 
 
-def _written(conv: Conversion, target: Json, raw: str, own_unit: Unit, obx: Segment) -> None:
-    """A composite value as text: its components with a blank between, and the encoded form beside when there are several."""
-    pieces = [text for part in re.split(r"[\^&]", raw) if (text := conv.text(part))]
+def _written(at: Field, target: Json, raw: str) -> None:
+    """A composite value as text: its components with blanks between, and the encoded form beside when several."""
+    pieces = [text for part in re.split(r"[\^&]", raw) if (text := at.conv.text(part))]
     if not pieces:
         return
     target["valueString"] = " ".join(pieces)
     if len(pieces) > 1:
         target["_valueString"] = {"extension": [{"url": ORIGINAL_TEXT, "valueString": raw}]}
-    if own_unit:
-        _unit_beside(target, own_unit)
+    if at.unit:
+        _unit_beside(target, at.unit)
 
 
-def _composite(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
-    _written(conv, target, raw, own_unit, obx)
+def _composite(at: Field, target: Json, raw: str) -> None:
+    _written(at, target, raw)
 
 
-def _date(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+def _date(at: Field, target: Json, raw: str) -> None:
     text = raw.split("^")[0].strip()
-    value = timestamps.read(conv, text, obx, VALUE) if text else None
+    value = timestamps.read(at.conv, text, at.obx, VALUE) if text else None
     if value is None:
-        _written(conv, target, raw, own_unit, obx)
+        _written(at, target, raw)
         return
     target["valueDateTime"] = value
-    conv.leftover(raw.split("^"), 1, obx, VALUE)
+    at.conv.leftover(raw.split("^"), 1, at.obx, VALUE)
 
 
-def _time(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+def _time(at: Field, target: Json, raw: str) -> None:
     parsed = timestamps.read_time(raw.strip())
     if parsed is None:
-        conv.issue("warning", "bad-value", obx, VALUE, "not a time of day; kept as text")
-        _written(conv, target, raw, own_unit, obx)
+        at.conv.issue("warning", "bad-value", at.obx, VALUE, "not a time of day; kept as text")
+        _written(at, target, raw)
         return
     target["valueTime"], has_offset = parsed
     if has_offset:
-        conv.issue("information", "not-mapped", obx, VALUE, "a FHIR time has no offset")
+        at.conv.issue("information", "not-mapped", at.obx, VALUE, "a FHIR time has no offset")
         target["_valueTime"] = {"extension": [{"url": ORIGINAL_TEXT, "valueString": raw.strip()}]}
 
 
-def _range_of_dates(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
-    timestamps.put_period(conv, target, "valuePeriod", raw, obx, VALUE)
+def _range_of_dates(at: Field, target: Json, raw: str) -> None:
+    timestamps.put_period(at.conv, target, "valuePeriod", raw, at.obx, VALUE)
     if "valuePeriod" not in target:
-        _written(conv, target, raw, own_unit, obx)
+        _written(at, target, raw)
 
 
-def _composite_quantity(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+def _composite_quantity(at: Field, target: Json, raw: str) -> None:
     """CQ: quantity and its own units, OBX-6 where it has none."""
     amount, *rest = raw.split("^")
-    own = unit_of(conv.text(rest[0].split("&")[0])) if rest else {}
-    made = quantity(conv.text(amount), own or own_unit)
+    own = unit_of(at.conv.text(rest[0].split("&")[0])) if rest else {}
+    made = quantity(at.conv.text(amount), own or at.unit)
     if made is None:
-        conv.issue("warning", "bad-value", obx, VALUE, "OBX-2 says a number, it is none; kept as text")
-        _written(conv, target, raw, own_unit, obx)
+        at.conv.issue("warning", "bad-value", at.obx, VALUE, "OBX-2 says a number, it is none; kept as text")
+        _written(at, target, raw)
     else:
         target["valueQuantity"] = made
-        conv.leftover(["", "", *rest[1:]], 2, obx, VALUE)
+        at.conv.leftover(["", "", *rest[1:]], 2, at.obx, VALUE)
 
 
-def _price(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+def _price(at: Field, target: Json, raw: str) -> None:
     """CP and MO: an amount of money in its currency."""
     first, *rest = raw.split("^")
     amount, _, currency = first.partition("&")
-    made = quantity(conv.text(amount), {})
+    made = quantity(at.conv.text(amount), {})
     if made is None:
-        conv.issue("warning", "bad-value", obx, VALUE, "OBX-2 says a price, it is none; kept as text")
-        _written(conv, target, raw, own_unit, obx)
+        at.conv.issue("warning", "bad-value", at.obx, VALUE, "OBX-2 says a price, it is none; kept as text")
+        _written(at, target, raw)
         return
-    code = conv.text(currency)
+    code = at.conv.text(currency)
     if code:
         made.update(unit=code, system=_CURRENCY, code=code)
-    elif own_unit:
-        made.update(own_unit)
+    elif at.unit:
+        made.update(at.unit)
     target["valueQuantity"] = made
-    conv.leftover(["", *rest], 1, obx, VALUE)
+    at.conv.leftover(["", *rest], 1, at.obx, VALUE)
 
 
-def _numeric_range(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+def _numeric_range(at: Field, target: Json, raw: str) -> None:
     """NR: low and high."""
-    low, high, *_ = [*(conv.text(part) for part in raw.split("^")), ""]
-    ends = {name: quantity(text, own_unit) for name, text in (("low", low), ("high", high)) if text}
+    low, high, *_ = [*(at.conv.text(part) for part in raw.split("^")), ""]
+    ends = {name: quantity(text, at.unit) for name, text in (("low", low), ("high", high)) if text}
     if ends and all(each is not None for each in ends.values()):
         target["valueRange"] = ends
     else:
-        _written(conv, target, raw, own_unit, obx)
+        _written(at, target, raw)
 
 
-def _attachment(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+def _attachment(at: Field, target: Json, raw: str) -> None:
     """ED: source application, type, subtype, encoding, data (2.A.24)."""
     parts = [*raw.split("^"), "", "", "", "", ""][:5]
-    kind, subtype, encoding = (conv.text(part) for part in parts[1:4])
-    data = _encoded_data(conv.text(parts[4]), encoding, conv.charset)
+    kind, subtype, encoding = (at.conv.text(part) for part in parts[1:4])
+    data = _encoded_data(at.conv.text(parts[4]), encoding, at.conv.charset)
     if data is None:
-        conv.issue("warning", "bad-value", obx, VALUE, "encapsulated data does not have the encoding it names; kept as text")
-        target["valueString"] = conv.text(parts[4]) or conv.text(raw)
+        at.conv.issue(
+            "warning", "bad-value", at.obx, VALUE, "encapsulated data does not have the encoding it names; kept as text"
+        )
+        target["valueString"] = at.conv.text(parts[4]) or at.conv.text(raw)
         return
     if parts[0] and parts[0] != NULL:
-        conv.not_mapped(obx, VALUE, 1)
+        at.conv.not_mapped(at.obx, VALUE, 1)
     if not data:
         return
     made: Json = {"data": data}
@@ -251,8 +287,25 @@ def _attachment(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit
     target.setdefault("extension", []).append({"url": ATTACHMENT, "valueAttachment": made})
 
 
-_TYPES = {"IM": "image", "AP": "application", "TEXT": "text", "TX": "text", "AU": "audio", "SD": "", "FT": "text", "SI": "image"}
-_SUBTYPES = {"PDF": "application/pdf", "JPEG": "image/jpeg", "JPG": "image/jpeg", "PNG": "image/png", "TIFF": "image/tiff", "HTML": "text/html", "RTF": "text/rtf"}
+_TYPES = {
+    "IM": "image",
+    "AP": "application",
+    "TEXT": "text",
+    "TX": "text",
+    "AU": "audio",
+    "SD": "",
+    "FT": "text",
+    "SI": "image",
+}
+_SUBTYPES = {
+    "PDF": "application/pdf",
+    "JPEG": "image/jpeg",
+    "JPG": "image/jpeg",
+    "PNG": "image/png",
+    "TIFF": "image/tiff",
+    "HTML": "text/html",
+    "RTF": "text/rtf",
+}
 _MEDIA = re.compile(r"[A-Za-z0-9.+-]+")
 
 
@@ -283,9 +336,9 @@ def _encoded_data(text: str, encoding: str, charset: str) -> str | None:
     return compact
 
 
-def _pointer(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: Unit) -> None:
+def _pointer(at: Field, target: Json, raw: str) -> None:
     """RP: pointer, application, type, subtype (2.A.64)."""
-    parts = [conv.text(part) for part in [*raw.split("^"), "", "", ""][:4]]
+    parts = [at.conv.text(part) for part in [*raw.split("^"), "", "", ""][:4]]
     pointer, application, kind, subtype = parts
     if not pointer:
         return
@@ -298,7 +351,7 @@ def _pointer(conv: Conversion, target: Json, raw: str, obx: Segment, own_unit: U
     target.setdefault("extension", []).append({"url": ATTACHMENT, "valueAttachment": made})
 
 
-Reader = Callable[[Conversion, Json, str, Segment, Unit], None]
+Reader = Callable[[Field, Json, str], None]
 
 _READERS: dict[str, Reader] = {
     "NM": _number,
@@ -314,7 +367,9 @@ _READERS: dict[str, Reader] = {
     **dict.fromkeys(("CP", "MO"), _price),
     "ED": _attachment,
     "RP": _pointer,
-    **dict.fromkeys(("HD", "CX", "CK", "EI", "EIP", "XAD", "AD", "XCN", "CN", "XPN", "PN", "XON", "XTN", "TN", "PL"), _composite),
+    **dict.fromkeys(
+        ("HD", "CX", "CK", "EI", "EIP", "XAD", "AD", "XCN", "CN", "XPN", "PN", "XON", "XTN", "TN", "PL"), _composite
+    ),
 }
 """OBX-2 -> how to read one repetition of OBX-5. NA is a list of numbers and handled by the Observation itself."""
 
