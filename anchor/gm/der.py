@@ -52,7 +52,7 @@ def decode_ciphertext(der: bytes) -> Ciphertext:
         reader = _Reader(der, _SEQUENCE)
         value = Ciphertext(reader.integer(), reader.integer(), reader.octets(), reader.octets())
         reader.end()
-    except (ValueError, IndexError):
+    except ValueError:
         raise DecryptionError("this is not a GM/T 0009 SM2 ciphertext") from None
     if len(value.hash) != _HASH_BYTES or not value.masked:
         raise DecryptionError("this is not a GM/T 0009 SM2 ciphertext")
@@ -81,7 +81,7 @@ class _Reader:
             raise ValueError("length")
 
     def _header(self, tag: int) -> int:
-        if self._der[self._at] != tag:
+        if len(self._der) < self._at + 2 or self._der[self._at] != tag:
             raise ValueError("tag")
         first = self._der[self._at + 1]
         self._at += 2

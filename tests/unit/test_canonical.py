@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 
+import orjson
 import pytest
 
 from anchor import canonical
@@ -28,6 +29,12 @@ from anchor.canonical import MAX_DEPTH, CanonicalError, Lexeme, canonicalize, du
         pytest.param(rb'{"b":"\"","a":"x\\y"}', rb'{"a":"x\\y","b":"\""}', id="escapes that stay"),
         pytest.param(b'"\x7f"', b'"\x7f"', id="DEL is no control character of JSON"),
         pytest.param(b"null", b"null", id="a scalar"),
+        pytest.param(
+            b'{"a":0.40,"b":1E5}', b'{"a":0.40,"b":1E5}', id="canonical with decimals that orjson would change"
+        ),
+        pytest.param(b'{":5.0,":1,"a:2.0,":0.40}', b'{":5.0,":1,"a:2.0,":0.40}', id="names that look like decimals"),
+        pytest.param(b'{"x\\":2.50,":1}', b'{"x\\":2.50,":1}', id="an escaped quote before a colon"),
+        pytest.param(b'{"x":9.50,"w":1.0}', b'{"w":1.0,"x":9.50}', id="decimals out of order"),
         pytest.param(b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, b"[" * MAX_DEPTH + b"]" * MAX_DEPTH, id="deepest"),
         pytest.param(b'"' + b"[" * 999 + b'"', b'"' + b"[" * 999 + b'"', id="brackets in a string do not nest"),
     ],
@@ -89,6 +96,17 @@ def test_no_canonical_form(text: bytes) -> None:
 def test_only_bytes_are_read(value: object) -> None:
     with pytest.raises(CanonicalError):
         canonicalize(value)  # type: ignore[arg-type]
+
+
+def test_the_depth_is_what_the_encoder_writes() -> None:
+    orjson.dumps(nested(MAX_DEPTH))
+    with pytest.raises(orjson.JSONEncodeError):
+        orjson.dumps(nested(MAX_DEPTH + 1))
+
+
+def test_a_decimal_at_the_deepest_level() -> None:
+    text = b"[" * MAX_DEPTH + b"0.40" + b"]" * MAX_DEPTH
+    assert canonicalize(text) == dump(load(text)) == text
 
 
 def test_the_size_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

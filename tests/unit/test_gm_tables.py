@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 from gmpy2 import mpz
 
@@ -127,3 +129,15 @@ def test_precompute_puts_a_key_on_the_tables_and_changes_no_verdict() -> None:
     key.public_key.precompute()
     signature = key.sign(b"message")
     key.public_key.verify(b"message", signature)
+
+
+def test_threads_share_one_table_per_key() -> None:
+    verifier = TableVerifier()
+    key = PrivateKey.generate()
+    digest = key.public_key.digest(b"message")
+    signature = key.sign(b"message")
+    public = key.public_key.to_bytes()
+    with ThreadPoolExecutor(8) as pool:
+        verdicts = list(pool.map(lambda _: verifier.verify_digest(public, digest, signature), range(32)))
+    assert verdicts == [True] * 32
+    assert list(verifier._tables) == [public]

@@ -57,20 +57,34 @@ class TableVerifier:
         self._uses: OrderedDict[bytes, int] = OrderedDict()
         self._generator: Table | None = None
         self._lock = threading.Lock()
+        self._building = threading.Lock()
 
     def precompute(self, public_key: bytes) -> Table:
-        """Return the table of a key, building it if there is none."""
-        with self._lock:
-            table = self._tables.get(public_key)
-            if table is None:
-                x, y = decode_point(public_key)
-                table = self._tables[public_key] = build_table((mpz(x), mpz(y)), KEY_DIGIT_BITS, KEY_DIGITS)
+        """Return the table of a key, building it if there is none; raises ``KeyFormatError`` for a point off the curve."""
+        table = self._find(public_key)
+        if table is not None:
+            return table
+        with self._building:  # one at a time; keys that have their table are verified meanwhile
+            table = self._find(public_key)
+            if table is not None:
+                return table
+            x, y = decode_point(public_key)
+            if self._generator is None:
+                self._generator = build_table(GENERATOR, GENERATOR_DIGIT_BITS, GENERATOR_DIGITS)
+            table = build_table((mpz(x), mpz(y)), KEY_DIGIT_BITS, KEY_DIGITS)
+            with self._lock:
+                self._tables[public_key] = table
                 self._uses.pop(public_key, None)
                 while len(self._tables) > self._max_tables:
                     self._tables.popitem(last=False)
-            self._tables.move_to_end(public_key)
-            if self._generator is None:
-                self._generator = build_table(GENERATOR, GENERATOR_DIGIT_BITS, GENERATOR_DIGITS)
+            return table
+
+    def _find(self, public_key: bytes) -> Table | None:
+        """Return a key's table and mark it as used last."""
+        with self._lock:
+            table = self._tables.get(public_key)
+            if table is not None:
+                self._tables.move_to_end(public_key)
             return table
 
     def is_ready(self, public_key: bytes) -> bool:
