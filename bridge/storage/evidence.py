@@ -174,7 +174,7 @@ class DatabaseTiles:
     def read(self, level: int, index: int) -> bytes | None:
         """Return a tile's concatenated hashes, or None."""
         found = self._conn.execute(select(TILE.c.hashes).where(*self._place(level, index))).scalar_one_or_none()
-        return None if found is None else bytes(found)
+        return None if found is None else _octets(found)
 
     def write(self, level: int, index: int, data: bytes) -> None:
         """Store a tile, replacing the shorter one before it."""
@@ -190,13 +190,13 @@ class DatabaseTiles:
 def log_heads(conn: Connection) -> list[LogHead]:
     """Return the heads of all logs of this node, by origin."""
     rows = conn.execute(select(LOG).order_by(LOG.c.origin)).all()
-    return [LogHead(row.origin, row.size, bytes(row.root)) for row in rows]
+    return [LogHead(row.origin, row.size, _octets(row.root)) for row in rows]
 
 
 def log_head(conn: Connection, origin: str) -> LogHead | None:
     """Return the head of one log, or None before its first entry."""
     row = conn.execute(select(LOG).where(LOG.c.origin == origin)).one_or_none()
-    return None if row is None else LogHead(row.origin, row.size, bytes(row.root))
+    return None if row is None else LogHead(row.origin, row.size, _octets(row.root))
 
 
 def set_log_head(conn: Connection, head: LogHead, *, previous_size: int) -> bool:
@@ -238,9 +238,14 @@ def logged_refs(conn: Connection, refs: Sequence[str]) -> set[str]:
     return set(conn.execute(select(ENTRY.c.ref).where(ENTRY.c.ref.in_(list(refs)))).scalars())
 
 
+def _octets(value: Any) -> bytes:
+    """Return a column's bytes; SQLite lets a tamperer put text there, which then is bytes that fit nothing."""
+    return value.encode() if isinstance(value, str) else bytes(value)
+
+
 def _sealed(row: Any) -> SealedEntry:
     values: dict[str, Any] = {name: getattr(row, name) for name in SealedEntry.__slots__}
-    return SealedEntry(**values | {"leaf": bytes(values["leaf"]), "sealed": bytes(values["sealed"])})
+    return SealedEntry(**values | {"leaf": _octets(values["leaf"]), "sealed": _octets(values["sealed"])})
 
 
 def add_checkpoint(conn: Connection, published: PublishedCheckpoint) -> None:
@@ -273,7 +278,7 @@ def checkpoints(conn: Connection, origin: str) -> list[PublishedCheckpoint]:
 
 def _published(row: Any) -> PublishedCheckpoint:
     values: dict[str, Any] = {name: getattr(row, name) for name in PublishedCheckpoint.__slots__}
-    return PublishedCheckpoint(**values | {"root": bytes(values["root"]), "note": bytes(values["note"])})
+    return PublishedCheckpoint(**values | {"root": _octets(values["root"]), "note": _octets(values["note"])})
 
 
 def witnessed(conn: Connection, origin: str) -> bytes | None:

@@ -226,6 +226,16 @@ CASES = [
         f"checkpoint-missing {ORIGIN} checkpoint 1",
         id="checkpoint row gone",
     ),
+    pytest.param(
+        lambda w: w.sql("UPDATE evidence_entry SET leaf = 'text', sealed = 'text' WHERE position = 1"),
+        f"entry-altered {ORIGIN} entry 1 ({REF})",
+        id="columns of another type",
+    ),
+    pytest.param(
+        lambda w: w.sql("UPDATE evidence_checkpoint SET size = 'many' WHERE number = 1"),
+        f"log-altered {ORIGIN}",
+        id="a size that is no number",
+    ),
     pytest.param(_rewrite_log, f"checkpoint-altered {ORIGIN} checkpoint 2", id="the whole log rewritten to fit"),
 ]
 
