@@ -1,7 +1,7 @@
 """A consortium of in-process nodes for tests of the exchange: an authority, hospitals A and B, and a suspended one.
 
-Every node has a database and a web server of its own on a loopback port; the hospitals reach the ledger over HTTP at the
-authority. Time is a counter that tests move on. All people and numbers are made up.
+Every node has a database and a web server of its own on a loopback port; the hospitals reach the ledger over HTTP at
+the authority. Time is a counter that tests move on. All people and numbers are made up.
 """
 
 from __future__ import annotations
