@@ -22,9 +22,9 @@ _CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9]:([0-5][0-9]|60)(\.[0-9]{1,9})?"
 _ZONE = r"(Z|[+-]((0[0-9]|1[0-3]):[0-5][0-9]|14:00))"
 _PARTIAL = f"{_YEAR}(-(0[1-9]|1[0-2]))?"
 
-# Text holds at least one character that is neither a blank nor a control character, and no control character but
-# tab, line feed and carriage return.
-_TEXT = r"^[\t\n\r ]*[^\x00-\x20][^\x00-\x08\x0B\x0C\x0E-\x1F]*$"
+# Text holds at least one character that is neither a blank (U+3000 is one) nor a control character, and no control
+# character but tab, line feed and carriage return. The syntax is that of Rust's regex.
+_TEXT = r"^[\s--[\x0B\x0C]]*[^\s\x00-\x1F][^\x00-\x08\x0B\x0C\x0E-\x1F]*$"
 
 _PATTERNS = {
     "string": _TEXT,

@@ -106,6 +106,7 @@ def test_valid(resource: dict[str, Any]):
         pytest.param({**PATIENT, "name": [None]}, "Patient.name", id="null in a list of objects"),
         pytest.param({**PATIENT, "name": [{"text": ""}]}, "Patient.name[0].text", id="empty text"),
         pytest.param({**PATIENT, "name": [{"text": " \t"}]}, "Patient.name[0].text", id="blanks only"),
+        pytest.param({**PATIENT, "name": [{"text": "　"}]}, "Patient.name[0].text", id="ideographic space only"),
         pytest.param({**PATIENT, "name": [{"text": "a\x01"}]}, "Patient.name[0].text", id="control character"),
         pytest.param({**PATIENT, "name": [{"text": "a\ud800"}]}, "Patient.name[0].text", id="half a character"),
         pytest.param({**PATIENT, "name": [{"text": None}]}, "Patient.name[0].text", id="null"),
