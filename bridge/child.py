@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 HOME_VARIABLE = "YIQIAO_HOME"
 DEBUG_VARIABLE = "YIQIAO_DEBUG"
+WORKER_NICENESS = 5  # acknowledging senders and answering readers goes before converting what is already safe
 RECEIVERS = 32  # messages whose commit is waited for at once; they share it (group commit)
 
 
@@ -91,6 +92,7 @@ def run_worker(settings: Settings, name: str) -> None:
     from bridge.jobs import Worker
     from bridge.wiring import open_node
 
+    os.nice(WORKER_NICENESS)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -40,16 +40,30 @@ def jobs_of(node: Node) -> list[Job]:
     """Return the scheduled jobs of a node, as its settings and roles ask for."""
     settings = node.settings
     jobs = [
-        Job("anchor", settings.anchoring.period_seconds, node.anchoring.run),
+        Job("anchor", settings.anchoring.period_seconds, lambda: _anchor(node)),
         Job("purge", settings.retention.purge_period_seconds, node.purge),
     ]
     if settings.witness.enabled:
-        jobs.append(Job("witness", settings.witness.period_seconds, node.witness.run))
+        jobs.append(Job("witness", settings.witness.period_seconds, lambda: _witness(node)))
     if settings.exchange.authority:
         jobs.append(Job("register", settings.exchange.register_seconds, node.exchange_parts.register))
         jobs.append(Job("settle", settings.exchange.settle_seconds, node.exchange_parts.settle))
     jobs += [Job(f"poll:{poller.source}", poller.period_seconds, poller.run) for poller in node.pollers]
     return jobs
+
+
+def _anchor(node: Node) -> int:
+    """Log and publish; return how much there was to do."""
+    run = node.anchoring.run()
+    return run.logged + len(run.published)
+
+
+def _witness(node: Node) -> bool:
+    """Look at the ledger and cosign; a contradiction is for a person to see, at once."""
+    run = node.witness.run()
+    if run.alarm:
+        get_logger("worker").error("the ledger contradicts itself", outcome=run.outcome, size=run.size, why=run.detail)
+    return bool(run.outcome == "cosigned")
 
 
 class Worker:
