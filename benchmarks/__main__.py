@@ -23,7 +23,9 @@ def main() -> int:
     arguments = parser.parse_args()
     collected: list[dict[str, object]] = []
     missed = 0
-    print(f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; median (lowest - highest)")
+    print(
+        f"Python {platform.python_version()}, {os.cpu_count()} cores, {platform.machine()}; median (lowest - highest)"
+    )
     for name in arguments.names or NAMES:
         print(f"\n== {name}", flush=True)
         comparisons: list[Comparison] = importlib.import_module(f"benchmarks.bench_{name}").run(arguments.seconds)

@@ -44,6 +44,8 @@ def run(seconds: float = 5.0) -> list[Comparison]:
         )
         note = f"ours: {resources_of(ours(message))}; theirs: {resources_of(theirs(message))}"
         comparisons.append(
-            Comparison(what, rates["ours"], "hl7v2-fhir-bridge 0.1.0, validated", rates["theirs"], target=target, note=note)
+            Comparison(
+                what, rates["ours"], "hl7v2-fhir-bridge 0.1.0, validated", rates["theirs"], target=target, note=note
+            )
         )
     return comparisons

@@ -1,4 +1,4 @@
-"""MLLP messages acknowledged durably per second by a real node process, and how long their conversion takes to catch up."""
+"""MLLP messages acknowledged durably per second by a real node process."""
 
 from __future__ import annotations
 
@@ -75,8 +75,20 @@ def run(seconds: float = 5.0) -> list[Comparison]:
         http_port, mllp_port = free_ports(2)
         node = DemoNode(Path(folder) / "node", AUTHORITY_ORG, "Bench", "authority", http_port, mllp_port)
         yiqiao(
-            "init", node.home, "--org", node.org, "--name", node.name, "--role", "authority", "--role", "hospital",
-            "--http-port", http_port, "--mllp-port", mllp_port,
+            "init",
+            node.home,
+            "--org",
+            node.org,
+            "--name",
+            node.name,
+            "--role",
+            "authority",
+            "--role",
+            "hospital",
+            "--http-port",
+            http_port,
+            "--mllp-port",
+            mllp_port,
         )
         limit = fsync_rate(Path(folder))
         node.start()

@@ -20,6 +20,7 @@ READY_WITHIN_SECONDS = 60.0  # a cold start of three nodes on two busy cores tak
 STOP_WITHIN_SECONDS = 20.0  # a node finishes what it has in hand; well above its own drain bound
 COMMAND_WITHIN_SECONDS = 120.0
 MLLP_WITHIN_SECONDS = 15.0
+CALL_WITHIN_SECONDS = 15.0
 POLL_SECONDS = 0.1
 
 
@@ -94,7 +95,9 @@ class DemoNode:
             except requests.RequestException:
                 pass
             time.sleep(POLL_SECONDS)
-        raise DemoFailed(f"{self.name} was not ready within {READY_WITHIN_SECONDS:.0f} s; see {self.home / 'serve.log'}")
+        raise DemoFailed(
+            f"{self.name} was not ready within {READY_WITHIN_SECONDS:.0f} s; see {self.home / 'serve.log'}"
+        )
 
     def stop(self) -> int | None:
         """Ask the node to finish and wait for it; kill its process group if it does not. Return its exit code."""
@@ -119,26 +122,28 @@ class DemoNode:
             return True
         return False
 
-    def fhir(self, path: str, **parameters: str) -> dict[str, Any]:
-        """Return a FHIR resource or search Bundle of this node, as a client with a token gets it."""
-        answer = self.session.get(
-            f"{self.endpoint}/fhir/{path}",
-            params=parameters,
-            headers={"Authorization": f"Bearer {self.token}", "Accept": "application/fhir+json"},
-            timeout=15,
-        )
+    def get(self, path: str) -> requests.Response:
+        """GET a path as a client with a token; raises ``DemoFailed`` unless the answer is 200."""
+        answer = self.session.get(f"{self.endpoint}/{path}", headers=self._headers(), timeout=CALL_WITHIN_SECONDS)
         if answer.status_code != requests.codes.ok:
-            raise DemoFailed(f"{self.name} answered {answer.status_code} to a FHIR read of {path.split('/')[0]}")
-        document: dict[str, Any] = answer.json()
+            raise DemoFailed(f"{self.name} answered {answer.status_code} to GET /{path.split('?')[0]}")
+        return answer
+
+    def fhir(self, path: str) -> dict[str, Any]:
+        """Return a FHIR resource of this node."""
+        document: dict[str, Any] = self.get(f"fhir/{path}").json()
         return document
+
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}", "Accept": "application/fhir+json"}
 
     def search_by_post(self, resource_type: str, **parameters: str) -> dict[str, Any]:
         """Search with the parameters in the body, so that no identifier stands in a URL."""
         answer = self.session.post(
             f"{self.endpoint}/fhir/{resource_type}/_search",
             data=parameters,
-            headers={"Authorization": f"Bearer {self.token}", "Accept": "application/fhir+json"},
-            timeout=15,
+            headers=self._headers(),
+            timeout=CALL_WITHIN_SECONDS,
         )
         if answer.status_code != requests.codes.ok:
             raise DemoFailed(f"{self.name} answered {answer.status_code} to a FHIR search of {resource_type}")
@@ -147,7 +152,9 @@ class DemoNode:
 
     def send_mllp(self, message: bytes) -> bytes:
         """Send one HL7 v2 message over a TCP connection of its own and return the acknowledgement."""
-        with closing(socket.create_connection(("127.0.0.1", self.mllp_port), timeout=MLLP_WITHIN_SECONDS)) as connection:
+        with closing(
+            socket.create_connection(("127.0.0.1", self.mllp_port), timeout=MLLP_WITHIN_SECONDS)
+        ) as connection:
             connection.sendall(b"\x0b" + message + b"\x1c\x0d")
             answer = b""
             while not answer.endswith(b"\x1c\x0d"):

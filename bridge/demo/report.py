@@ -44,7 +44,9 @@ class Report:
         """Begin the next step."""
         self._close_step()
         self.steps.append(Step(title, title_zh))
-        self.console.print(f"\n[bold]{len(self.steps):2}. {title}[/bold]  [dim]{title_zh}[/dim]", highlight=False)
+        self.console.print(
+            f"\n[bold]{len(self.steps):2}. {title}[/bold]  [dim]{title_zh}[/dim]", highlight=False, soft_wrap=True
+        )
 
     def check(self, what: str, passed: bool, detail: str = "") -> bool:
         """Record and print one check of the current step; return whether it held."""

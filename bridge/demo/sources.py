@@ -14,13 +14,36 @@ PATIENT_ID_NUMBER = "110100198507120149"
 PATIENT_MRN = "DEMO0001"
 ID_NUMBER_SYSTEM = "urn:oid:2.16.156.10011.1.3"
 
-HIS_VIEWS = """
-CREATE TABLE lab_result (
-  row_key TEXT PRIMARY KEY, patient_id TEXT, visit_id TEXT, report_id TEXT, report_name TEXT, item_code TEXT, item_name TEXT,
-  value_text TEXT, unit TEXT, reference_range TEXT, abnormal_flag TEXT, specimen TEXT, result_status TEXT, collected_at TEXT,
-  reported_at TEXT, updated_at TEXT
+HIS_TABLE = """
+CREATE TABLE lis_result (
+  row_key TEXT PRIMARY KEY, updated_at TEXT, report_no TEXT, patient_no TEXT, visit_no TEXT, assigning_authority TEXT,
+  panel_code TEXT, panel_name TEXT, report_status TEXT, reported_at TEXT, specimen_no TEXT, specimen_type TEXT, collected_at TEXT,
+  item_code TEXT, item_name TEXT, item_loinc TEXT, result TEXT, unit TEXT, range_text TEXT, flag TEXT
 );
+CREATE VIEW V_IOP_LAB AS SELECT * FROM lis_result;
 """
+HIS_RESULT = {
+    "row_key": "LAB-2-1",
+    "updated_at": "2026-11-23 11:20:00",
+    "report_no": "LAB-2",
+    "patient_no": PATIENT_MRN,
+    "visit_no": "DEMO-V1",
+    "assigning_authority": "HOSPITAL_A",
+    "panel_code": "EMCHEM",
+    "panel_name": "急诊生化",
+    "report_status": "F",
+    "reported_at": "2026-11-23 11:20:00",
+    "specimen_no": "S-2",
+    "specimen_type": "血清",
+    "collected_at": "2026-11-23 11:00:00",
+    "item_code": "K",
+    "item_name": "血钾",
+    "item_loinc": "2823-3",
+    "result": "3.90",
+    "unit": "mmol/L",
+    "range_text": "3.5-5.3",
+    "flag": "N",
+}
 
 
 def admission(charset: str = "GB18030") -> bytes:
@@ -55,36 +78,16 @@ def laboratory_report() -> bytes:
 
 
 def create_his_database(path: Path) -> None:
-    """Create hospital A's HIS database with one laboratory result behind the standard view ``V_IOP_LAB``."""
+    """Create hospital A's HIS database with the standard view ``V_IOP_LAB``, still empty."""
     with closing(sqlite3.connect(path)) as database:
-        database.executescript(HIS_VIEWS)
-        database.execute("CREATE VIEW V_IOP_LAB AS SELECT * FROM lab_result")
+        database.executescript(HIS_TABLE)
         database.commit()
 
 
 def add_his_result(path: Path) -> None:
     """Add a laboratory result to the HIS, as its own software would."""
+    columns = ", ".join(HIS_RESULT)
+    values = ", ".join(f":{name}" for name in HIS_RESULT)
     with closing(sqlite3.connect(path)) as database:
-        database.execute(
-            "INSERT INTO lab_result VALUES (:row_key, :patient_id, :visit_id, :report_id, :report_name, :item_code, :item_name,"
-            " :value_text, :unit, :reference_range, :abnormal_flag, :specimen, :result_status, :collected_at, :reported_at, :updated_at)",
-            {
-                "row_key": "LAB-2-1",
-                "patient_id": PATIENT_MRN,
-                "visit_id": "DEMO-V1",
-                "report_id": "LAB-2",
-                "report_name": "急诊生化",
-                "item_code": "2823-3",
-                "item_name": "血钾",
-                "value_text": "3.90",
-                "unit": "mmol/L",
-                "reference_range": "3.5-5.3",
-                "abnormal_flag": "N",
-                "specimen": "血清",
-                "result_status": "F",
-                "collected_at": "2026-11-23 11:00:00",
-                "reported_at": "2026-11-23 11:20:00",
-                "updated_at": "2026-11-23 11:20:00",
-            },
-        )
+        database.execute(f"INSERT INTO lis_result ({columns}) VALUES ({values})", HIS_RESULT)  # noqa: S608 - our own constants
         database.commit()
