@@ -16,7 +16,7 @@ KEY = PrivateKey.from_bytes(bytes.fromhex(known_answers.SM2_PRIVATE))
 CIPHERTEXT = KEY.public_key.encrypt(b"sixteen byte key")
 SIGNATURE = KEY.sign(b"message")
 COORDINATES = st.integers(0, 2**256 - 1)
-QUIET = settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+QUIET = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @QUIET

@@ -49,7 +49,7 @@ def mutations(draw: st.DrawFn, proof: list[bytes]) -> list[bytes]:
     return swapped
 
 
-@settings(max_examples=120)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(1, 300), st.data(), HASHES)
 def test_an_inclusion_proof_holds_and_no_changed_one_does(size: int, data: st.DataObject, hash: Hash) -> None:
     leaves = leaves_of(size, hash)
@@ -62,7 +62,7 @@ def test_an_inclusion_proof_holds_and_no_changed_one_does(size: int, data: st.Da
         verify_inclusion(index=index, size=size, leaf_hash=leaves[index], proof=changed, root=root, hash=hash)
 
 
-@settings(max_examples=120)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(1, 300), st.data())
 def test_an_inclusion_proof_holds_for_one_position_only(size: int, data: st.DataObject) -> None:
     leaves = leaves_of(size, sm3)
@@ -74,7 +74,7 @@ def test_an_inclusion_proof_holds_for_one_position_only(size: int, data: st.Data
         verify_inclusion(index=other, size=size, leaf_hash=leaves[index], proof=proof, root=root)
 
 
-@settings(max_examples=120)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(1, 300), st.data(), HASHES)
 def test_a_consistency_proof_holds_and_no_changed_one_does(size2: int, data: st.DataObject, hash: Hash) -> None:
     leaves = leaves_of(size2, hash)
@@ -88,7 +88,7 @@ def test_a_consistency_proof_holds_and_no_changed_one_does(size2: int, data: st.
         verify_consistency(size1=size1, size2=size2, root1=root1, root2=root2, proof=changed, hash=hash)
 
 
-@settings(max_examples=120)
+@settings(max_examples=100, deadline=None)
 @given(st.integers(2, 300), st.data())
 def test_a_rewritten_history_has_no_consistency_proof(size2: int, data: st.DataObject) -> None:
     leaves = leaves_of(size2, sm3)
@@ -105,7 +105,7 @@ def test_a_rewritten_history_has_no_consistency_proof(size2: int, data: st.DataO
         )
 
 
-@settings(max_examples=150)
+@settings(max_examples=100, deadline=None)
 @given(BIG, BIG, st.lists(st.binary(min_size=30, max_size=33) | st.just(b"h" * 32), max_size=130))
 def test_strange_arguments_give_only_its_own_error(first: int, second: int, proof: list[bytes]) -> None:
     with pytest.raises(VerificationError):

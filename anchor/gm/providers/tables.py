@@ -60,7 +60,7 @@ class TableVerifier:
         self._building = threading.Lock()
 
     def precompute(self, public_key: bytes) -> Table:
-        """Return the table of a key, building it if there is none; raises ``KeyFormatError`` for a point off the curve."""
+        """Return the table of a key, building it if there is none; ``KeyFormatError`` for a point off the curve."""
         table = self._find(public_key)
         if table is not None:
             return table
