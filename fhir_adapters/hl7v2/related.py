@@ -3,6 +3,8 @@
 Guide: NK1[RelatedPerson], IN1[Coverage], AL1[AllergyIntolerance], DG1[Condition].
 """
 
+import re
+
 from fhir_adapters.hl7v2 import actors, business_ids, concepts, demographics, timestamps
 from fhir_adapters.hl7v2.context import Conversion, Json, keep_original
 from fhir_adapters.hl7v2.message import Segment
@@ -12,6 +14,9 @@ _CLINICAL = "http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical"
 _VERIFICATION = "http://terminology.hl7.org/CodeSystem/allergyintolerance-verification"
 _CONDITION_CATEGORY = "http://terminology.hl7.org/CodeSystem/condition-category"
 _CONDITION_VERIFICATION = "http://terminology.hl7.org/CodeSystem/condition-ver-status"
+ICD10_WHO = "http://hl7.org/fhir/sid/icd-10"
+ICD10_CHINA = "urn:oid:2.16.156.10011.2.3.3.11"
+_CHINESE_ICD10 = re.compile(r"([A-Z][0-9]{2})(\.[0-9]|\.x)[0-9x]{2,5}[+*]?", re.ASCII)
 _DIAGNOSIS_TYPE = "http://terminology.hl7.org/CodeSystem/v2-0052"
 
 
@@ -250,7 +255,7 @@ def diagnosis(conv: Conversion, patient: Json, encounter: Json | None, dg1: Segm
     if code is None:
         conv.issue("warning", "missing", dg1, 3, "no diagnosis is named")
         return
-    resource["code"] = code
+    resource["code"] = code = _with_who_code(code)
     timestamps.put_date_time(conv, resource, "onsetDateTime", dg1, 5)
     role = _diagnosis_role(conv, resource, dg1)
     for made in [business_ids.entity(conv, dg1.take(20), "")] if dg1.peek(20) else ():
@@ -265,6 +270,19 @@ def diagnosis(conv: Conversion, patient: Json, encounter: Json | None, dg1: Segm
     reference = conv.put(resource)
     if encounter is not None:
         _list_diagnosis(conv, encounter, reference, role, dg1, set_id)
+
+
+def _with_who_code(code: Json) -> Json:
+    """A Chinese ICD-10 code (J18.900, I10.x00: the characters of the WHO and an extension) with both its codings."""
+    codings = code.get("coding", ())
+    for number, each in enumerate(codings):
+        extended = _CHINESE_ICD10.fullmatch(each["code"])
+        if extended is None or each.get("system", ICD10_WHO) not in (ICD10_WHO, ICD10_CHINA):
+            continue
+        own = {**each, "system": ICD10_CHINA}
+        who = {"system": ICD10_WHO, "code": extended[1] + extended[2].removesuffix(".x")}
+        return {**code, "coding": [*codings[:number], own, who, *codings[number + 1 :]]}
+    return code
 
 
 def _diagnosis_role(conv: Conversion, resource: Json, dg1: Segment) -> Json | None:

@@ -47,6 +47,8 @@ def is_ucum(text: str) -> bool:
     """Whether ``text`` is a UCUM term over the atoms known here (case sensitive)."""
     if not text.isascii() or any(character.isspace() for character in text):
         return False
+    if text.isdigit():
+        return text == "1"
     body = text[1:] if text.startswith("/") else text
     pieces = _pieces(body)
     return bool(pieces) and all(_is_component(piece) for piece in pieces)
@@ -79,7 +81,7 @@ def _is_component(piece: str) -> bool:
     unit, note = match.groups()
     if not unit:
         return note is not None
-    if unit.isdigit():
+    if unit.isdigit():  # an integer factor, in terms such as umol/(24.h)
         return True
     if _is_atom(unit):
         return True

@@ -32,7 +32,11 @@ _COMPARATORS = {
     "=<": "<=",
     "=>": ">=",
 }
+_UNESCAPED_POWER = re.compile(r"\s*[×xX*·]?\s*10(\^)\d{1,2}(?=$|[\s/^(*.])")
 _COMPARED = re.compile(r"(<=|>=|=<|=>|[<>≤≥＜＞])\s*(.+)")
+_UNIT_SYSTEMS = frozenset({"UCUM", "ISO", "ISO+", "ANS+", "ANSI+", "L"})
+"""Names of OBX-6.3 under which UCUM terms are sent (table 0396 and habit); any other names a system of its own."""
+
 _CURRENCY = "urn:iso:std:iso:4217"
 
 Unit = Json
@@ -46,15 +50,24 @@ def unit(conv: Conversion, obx: Segment) -> Unit:
         return {}
     if "^" not in raw and "&" not in raw and "~" not in raw:
         return unit_of(conv.text(raw))
-    parts = raw.split("~")[0].split("^")
+    raw = raw.split("~")[0]
+    power = _UNESCAPED_POWER.match(raw)
+    if power is not None:
+        # 10^9/L with its ^ not escaped is the most common unit of Chinese laboratories: two components by the letter,
+        # a power of ten in truth. Read by the letter it would be the unit "10".
+        conv.issue("information", "unit-form", obx, 6, "the ^ of a power of ten was not escaped")
+        raw = raw[: power.start(1)] + "\\S\\" + raw[power.end(1) :]
+    parts = raw.split("^")
     parts += [""] * (6 - len(parts))
     code, title, system = (conv.text(part) for part in parts[:3])
-    written = title if title and system.upper() in ("UCUM", "ISO+") else code or title
-    made = unit_of(code or title)
-    if "code" not in made and system and system.upper() not in ("L", "UCUM", "ISO+") and code:
-        made = {"system": concepts.code_system(conv.profile.base_url, system), "code": code}
-    if written:
-        made["unit"] = written
+    if code and system and system.upper() not in _UNIT_SYSTEMS:
+        made = {"unit": title or code, "system": concepts.code_system(conv.profile.base_url, system), "code": code}
+    else:
+        made = unit_of(code or title)
+        if "code" in made and title:
+            made["unit"] = title
+        elif code and title and title != code:
+            conv.not_mapped(obx, 6, 2)
     for index in (3, 4):
         if parts[index] and parts[index] != NULL and conv.text(parts[index]) not in (code, title):
             conv.not_mapped(obx, 6, index + 1)
