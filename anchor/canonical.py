@@ -31,6 +31,7 @@ _NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
 _DECIMAL_MEMBER = re.compile(
     rb'":(?<=[A-Za-z0-9]":)-?(?:0|[1-9][0-9]*)(?:\.[0-9]+(?:[eE][+-]?[0-9]+)?|[eE][+-]?[0-9]+)(?=[,}])'
 )
+_parse, _write, _SORTED = orjson.loads, orjson.dumps, orjson.OPT_SORT_KEYS
 _SCALARS = frozenset({str, int, bool, type(None)})
 _TOO_DEEP = f"the JSON nests more than {MAX_DEPTH} levels"
 
@@ -114,8 +115,8 @@ def _canonicalize_quickly(json_bytes: bytes) -> bytes | None:
     orjson writes no more than MAX_DEPTH levels.
     """
     try:
-        value = orjson.loads(json_bytes)
-        output = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        value = _parse(json_bytes)
+        output = _write(value, None, _SORTED)
         if output == json_bytes:
             return output
         if len(output) == len(json_bytes) and b"\\" not in json_bytes and not _has_float(value):
@@ -138,7 +139,7 @@ def _check_input(json_bytes: bytes) -> None:
 
 def _encode(value: Any) -> bytes:
     try:
-        return orjson.dumps(value, default=_as_written, option=orjson.OPT_SORT_KEYS)
+        return _write(value, _as_written, _SORTED)
     except orjson.JSONEncodeError as error:
         if isinstance(error.__cause__, CanonicalError):
             raise error.__cause__ from None
