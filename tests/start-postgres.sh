@@ -5,7 +5,7 @@
 #   tests/stop-postgres.sh DIR       stop it again
 #
 # The server listens on 127.0.0.1 on a free port, takes connections from this machine without a password, and keeps nothing
-# worth keeping. PostgreSQL refuses to run as root: then it runs as the system user "postgres".
+# worth keeping (it does not even wait for the disk). PostgreSQL refuses to run as root: then it runs as the system user "postgres".
 set -eu
 
 [ $# -eq 1 ] || { echo "usage: $0 DIR" >&2; exit 2; }
@@ -44,5 +44,5 @@ fi
 port=$(python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
 as_server "'$bin/initdb' -D '$directory/data' -U yiqiao -A trust -E UTF8 --locale=C.UTF-8" >/dev/null
 as_server "'$bin/pg_ctl' -D '$directory/data' -w -l '$directory/log' \
-    -o '-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200' start" >/dev/null
+    -o '-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=200 -c fsync=off -c full_page_writes=off' start" >/dev/null
 echo "postgresql+psycopg://yiqiao@127.0.0.1:$port/postgres"

@@ -51,7 +51,7 @@ class Stores:
 
     url: str
     engine: Engine
-    clock: Clock = field(default_factory=Clock)
+    clock: Any = field(default_factory=Clock)
 
     def __post_init__(self) -> None:
         self.keyring = KeyRing(self.engine, KEK, INDEX_KEY, self.clock)
@@ -116,9 +116,9 @@ def _postgres_tables(postgres_url: str) -> str:
 
 def _emptied(url: str) -> Engine:
     engine = open_database(url)
-    names = ", ".join(f'"{table.name}"' for table in SQLModel.metadata.sorted_tables)
     with engine.begin() as connection:
-        connection.execute(text(f"TRUNCATE {names} RESTART IDENTITY CASCADE"))
+        for table in reversed(SQLModel.metadata.sorted_tables):
+            connection.execute(table.delete())  # quicker than TRUNCATE where there are few rows
     return engine
 
 

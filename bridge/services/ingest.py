@@ -53,6 +53,9 @@ ROWS_FORMAT = "rows"
 MESSAGES_PER_TRANSACTION = 16
 """Messages stored in one transaction: one fsync for sixteen, and a lost race costs no more than their conversion."""
 
+MAX_PLAIN_DIGITS = 40
+"""Numbers with more digits before or after the point are written with an exponent."""
+
 RECOVERY_SECONDS = 10.0
 """How often a worker looks for leases of processes of this machine that no longer run."""
 
@@ -99,6 +102,15 @@ class _Converted:
     writes: tuple[RecordWrite, ...]
     issues: tuple[dict[str, str], ...]
     subject: str | None
+
+    @property
+    def errors(self) -> list[Refusal]:
+        """The issues of severity "error"."""
+        return [
+            Refusal(issue["code"], issue["location"], issue["text"])
+            for issue in self.issues
+            if issue["severity"] == "error"
+        ]
 
 
 class IngestService:
@@ -187,7 +199,12 @@ class IngestService:
         converted: list[_Converted] = []
         for claim in claims:
             try:
-                converted.append(self._convert(claim))
+                result = self._convert(claim)
+                if result.writes or not result.errors:
+                    converted.append(result)
+                    continue
+                self._inbox.refuse(claim, result.errors[0], result.issues)  # nothing of it could be converted
+                total = replace(total, refused=total.refused + 1)
             except (BridgeError, AdapterError) as error:
                 total = self._failed(claim, error, total)
             except Exception as error:  # noqa: BLE001 - a fault in a mapping stops its message, never the queue
@@ -286,7 +303,7 @@ def conversion(raw: bytes, format: str, profile: SourceProfile) -> ConversionRes
 def _cell(value: Any) -> Any:
     """Keep in JSON what a driver returned and JSON has no form for; numbers keep their digits."""
     if isinstance(value, Decimal):
-        return format(value, "f")
+        return format(value, "f") if value.is_finite() and abs(value.adjusted()) < MAX_PLAIN_DIGITS else str(value)
     if isinstance(value, bytes | bytearray | memoryview):
         return {"base64": base64.b64encode(bytes(value)).decode()}
     raise TypeError

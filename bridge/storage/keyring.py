@@ -169,12 +169,12 @@ class KeyRing:
     def blind(self, field: str, value: str | bytes) -> bytes:
         """Return the 32-byte blind index value of ``value`` in ``field``; equal inputs give equal outputs."""
         if isinstance(value, bytes) or len(value) > BLIND_CACHED_CHARACTERS:
-            raw = value if isinstance(value, bytes) else value.encode()
+            raw = value if isinstance(value, bytes) else value.encode(errors="surrogatepass")
             return self._hmac(field, raw)
         place = (field, value)
         cached = self._blind.get(place)
         if cached is None:
-            cached = self._hmac(field, value.encode())
+            cached = self._hmac(field, value.encode(errors="surrogatepass"))
             with self._lock:
                 self._blind[place] = cached
                 if len(self._blind) > BLIND_VALUES:

@@ -219,7 +219,7 @@ def _token_element(field: str, parameter: SearchParameter, element: Any) -> Iter
         yield from token_terms(field, parameter.system, element)
     elif isinstance(element, Mapping):
         if "coding" in element:
-            for coding in element["coding"]:
+            for coding in _listed(element["coding"]):
                 yield from _token_element(field, parameter, coding)
         elif "code" in element:
             yield from token_terms(field, _text(element.get("system")), _text(element["code"]))
@@ -228,6 +228,11 @@ def _token_element(field: str, parameter: SearchParameter, element: Any) -> Iter
             if parameter.contact and system != parameter.contact:
                 return
             yield from token_terms(field, system, _text(element["value"]))
+
+
+def _listed(value: Any) -> list[Any]:
+    """Return a list as it is and nothing for what is none: resources are checked elsewhere, and this must not fail."""
+    return value if isinstance(value, list) else []
 
 
 def _text(value: Any) -> str | None:
@@ -239,7 +244,7 @@ def _string_element(field: str, element: Any) -> Iterator[Term]:
         yield from _strings(field, [element])
     elif isinstance(element, Mapping):  # a HumanName: every way in which it is usually typed in
         family = _text(element.get("family")) or ""
-        given = [each for each in element.get("given", ()) if isinstance(each, str)]
+        given = [each for each in _listed(element.get("given")) if isinstance(each, str)]
         parts = [_text(element.get("text")) or "", family, *given]
         if family and given:
             parts += [family + "".join(given), " ".join([family, *given]), " ".join([*given, family])]

@@ -1,0 +1,345 @@
+"""Ingest: what a sender is answered, and what becomes of a message."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+import orjson
+import pytest
+
+from anchor.gm import sm3
+from bridge.errors import DatabaseUnavailable, IngestError, Overloaded, VersionConflict
+from bridge.services.identity import IdentityService, subject_of
+from bridge.services.ingest import IngestService, acknowledgement_code
+from bridge.storage.database import write_transaction
+from bridge.storage.inbox import Inbox
+from fhir_adapters import ConversionResult, Issue, SourceProfile
+from fhir_adapters.errors import ValidationError
+from tests.stores import Stores, observation, patient
+
+MOMENT = datetime(2026, 5, 1, 8, 30)  # noqa: DTZ001 - as a driver returns it
+PROFILES = {"his": SourceProfile(name="his"), "lis": SourceProfile(name="lis")}
+
+
+def message(number: int = 1, mrn: str = "100", event: str = "ADT^A01", more: str = "", enhanced: str = "") -> bytes:
+    lines = [
+        f"MSH|^~\\&|HIS|HOSP|YIQIAO|NODE|2026050108300{number % 10}||{event}|C{number}|P|2.5"
+        f"|||{enhanced}|||UNICODE UTF-8",
+        "EVN||20260501083000",
+        f"PID|1||{mrn}^^^HOSP^MR||张^三丰||19900517|M",
+        "PV1|1|I|W1^101^1",
+    ]
+    return ("\r".join(line for line in lines if line[:3] != more) + "\r").encode()
+
+
+def service(stores: Stores, converter: Callable[..., ConversionResult] | None = None) -> IngestService:
+    return IngestService(stores.engine, stores.inbox, stores.records, PROFILES, stores.clock, converter=converter)
+
+
+def test_a_message_is_kept_answered_converted_and_stored(stores: Stores) -> None:
+    ingest = service(stores)
+    answer = ingest.receive("his", message())
+    assert (answer.code, answer.accepted, answer.replayed) == ("AA", True, False)
+    assert b"MSA|AA|C1" in answer.ack
+    done = ingest.process(10)
+    assert (done.claimed, done.stored, done.refused) == (1, 1, 0)
+    assert not ingest.process(10)
+    detail = stores.inbox.show(answer.id)
+    assert detail.entry.state == "stored"
+    assert done.versions == len(detail.versions) == stores.scalar("SELECT count(*) FROM outbox")
+    stored = stores.records.read("Patient", _patient_id(stores))
+    assert (stored.lineage.source, stored.lineage.source_digest) == ("his", sm3(message()))
+    assert stored.lineage.adapter == "hl7v2/1.0"
+    assert stored.subject == f"Patient/{stored.id}"
+
+
+def _patient_id(stores: Stores) -> str:
+    return str(stores.scalar("SELECT id FROM resource WHERE type = 'Patient'"))
+
+
+def test_records_of_a_message_are_sealed_for_its_patient(stores: Stores) -> None:
+    ingest = service(stores)
+    ingest.receive("his", message())
+    ingest.process(10)
+    reference = f"Patient/{_patient_id(stores)}"
+    types = {each.type for each in stores.records.of_subject(reference)}
+    assert {"Patient", "Encounter", "Provenance"} <= types
+    assert {each.type for each in stores.records.of_subject("node")} <= {"Organization", "Location", "Practitioner"}
+
+
+def test_a_redelivery_and_a_rerun_create_nothing(stores: Stores) -> None:
+    ingest = service(stores)
+    first = ingest.receive("his", message())
+    ingest.process(10)
+    stores.clock.forward(5)
+    again = ingest.receive("his", message())
+    assert (again.ack, again.code, again.replayed, again.id) == (first.ack, "AA", True, first.id)
+    stores.inbox.rerun(first.id)
+    done = ingest.process(10)
+    assert (done.stored, done.versions) == (1, 0)
+
+
+def test_the_same_control_id_with_other_content_is_taken_and_flagged(stores: Stores) -> None:
+    ingest = service(stores)
+    ingest.receive("his", message(1))
+    other = ingest.receive("his", message(1, mrn="200"))
+    assert (other.code, other.conflict, other.replayed) == ("AA", True, False)
+    assert ingest.process(10).stored == 2
+
+
+@pytest.mark.parametrize(
+    ("raw", "code", "state_code", "location"),
+    [
+        pytest.param(b"", "AE", "malformed", "MSH", id="nothing"),
+        pytest.param(b"PID|1||100", "AE", "malformed", "MSH", id="no header"),
+        pytest.param(b"\xff\xfe\xff\xff\x00\x80", "AE", None, None, id="bytes that are no text"),
+        pytest.param(message(event=""), "AE", "malformed", "MSH-9", id="no type"),
+        pytest.param(message(event="QRY^A19"), "AR", "unsupported", "MSH-9", id="unknown type"),
+        pytest.param(message(event="ADT^Z99"), "AR", "unsupported", "MSH-9", id="unknown event"),
+        pytest.param(message(more="PID"), "AE", "malformed", "PID", id="no patient"),
+        pytest.param(message(event="ADT^A40"), "AE", "malformed", "MRG", id="a merge without the merged"),
+        pytest.param(message(event="ORU^R01", more="PID"), "AE", "malformed", "PID", id="results of nobody"),
+        pytest.param(message(event="QRY^A19", enhanced="AL"), "CR", "unsupported", "MSH-9", id="enhanced mode"),
+    ],
+)
+def test_what_cannot_be_taken_is_answered_with_its_place_and_kept(
+    stores: Stores, raw: bytes, code: str, state_code: str | None, location: str | None
+) -> None:
+    ingest = service(stores)
+    answer = ingest.receive("his", raw)
+    assert (answer.code, acknowledgement_code(answer.ack), answer.accepted) == (code, code, False)
+    entry = stores.inbox.show(answer.id).entry
+    assert entry.state == "failed"
+    if state_code:
+        assert (entry.code, entry.location) == (state_code, location)
+    assert "张".encode() not in answer.ack
+    again = ingest.receive("his", raw)
+    assert (again.replayed, again.code, again.ack) == (True, code, answer.ack)
+    assert not ingest.process(10)
+
+
+def test_enhanced_mode_is_answered_by_commit_codes(stores: Stores) -> None:
+    answer = service(stores).receive("his", message(enhanced="AL"))
+    assert (answer.code, answer.accepted) == ("CA", True)
+
+
+def test_a_refused_message_can_be_taken_after_a_fix(stores: Stores) -> None:
+    ingest = service(stores)
+    answer = ingest.receive("his", message(more="PID"))
+    stores.inbox.rerun(answer.id)
+    assert ingest.process(10).refused == 1
+    fixed = service(stores, lambda raw, format, profile: bundle(patient()))
+    assert stores.inbox.rerun_all("failed") == 1
+    assert fixed.process(10).stored == 1
+
+
+@pytest.mark.parametrize("fault", [Overloaded(), DatabaseUnavailable()])
+def test_what_could_not_be_kept_is_answered_with_try_again(stores: Stores, fault: Exception) -> None:
+    class Broken(Inbox):
+        def accept(self, delivery: Any) -> Any:
+            raise fault
+
+    inbox = Broken(stores.engine, stores.keyring, stores.clock)
+    ingest = IngestService(stores.engine, inbox, stores.records, PROFILES, stores.clock)
+    answer = ingest.receive("his", message())
+    assert (answer.code, answer.id, answer.accepted) == ("AE", None, False)
+    assert stores.inbox.counts()["received"] == 0
+
+
+def test_a_source_without_a_profile_is_refused(stores: Stores) -> None:
+    with pytest.raises(IngestError):
+        service(stores).receive("nobody", message())
+
+
+def bundle(*resources: dict[str, Any], issues: tuple[Issue, ...] = ()) -> ConversionResult:
+    return ConversionResult({"resourceType": "Bundle", "entry": [{"resource": each} for each in resources]}, issues)
+
+
+def converter_of(results: dict[str, Any]) -> Callable[..., ConversionResult]:
+    """A converter that answers by patient number, with a Bundle or an error."""
+
+    def convert(raw: bytes, format: str, profile: SourceProfile) -> ConversionResult:
+        chosen = results.get(raw.decode().split("PID|1||")[1].split("^")[0])
+        if isinstance(chosen, Exception):
+            raise chosen
+        return chosen or bundle(patient("other"))
+
+    return convert
+
+
+@pytest.mark.parametrize(
+    ("poison", "code", "reason"),
+    [
+        pytest.param(ValidationError("not valid", "Patient: gender"), "invalid", "not valid", id="refused by name"),
+        pytest.param(ZeroDivisionError("张三"), "IngestError", "the conversion failed ZeroDivisionError", id="a bug"),
+        pytest.param(bundle({"resourceType": "Patient"}), "InvalidRequest", "id is missing or is no FHIR id "
+                     "(1 to 64 letters, digits, - and .)", id="no resource"),
+        pytest.param(bundle(patient("bad", multipleBirthInteger=1.5)), "CanonicalError", None, id="no canonical form"),
+    ],
+)  # fmt: skip
+def test_a_poison_message_stops_itself_only(stores: Stores, poison: Any, code: str, reason: str | None) -> None:
+    ingest = service(stores, converter_of({"100": poison, "200": bundle(patient("p2"))}))
+    bad = ingest.receive("his", message(1, "100"))
+    for number, mrn in ((2, "100"), (3, "200"), (4, "300")):
+        ingest.receive("his", message(number, mrn))
+    done = ingest.process(10)
+    assert (done.claimed, done.stored, done.refused) == (3, 2, 1)
+    entry = stores.inbox.show(bad.id).entry
+    assert (entry.state, entry.code) == ("failed", code)
+    assert reason is None or entry.reason == reason
+    assert "张" not in entry.reason
+    assert ingest.process(10).refused == 1  # the patient's next message, which is as bad
+    assert stores.records.count("Patient") == 2
+
+
+def test_issues_and_versions_are_there_for_the_desk(stores: Stores) -> None:
+    issue = Issue("warning", "not-mapped", "PID-30", "no mapping reads this field")
+    ingest = service(stores, lambda *_: bundle(patient(), observation(), issues=(issue,)))
+    answer = ingest.receive("his", message())
+    ingest.process(10)
+    detail = stores.inbox.show(answer.id)
+    assert detail.issues == (issue.as_dict(),)
+    assert detail.versions == ("Patient/p1/_history/1", "Observation/o1/_history/1")
+
+
+@pytest.mark.parametrize("fault", [DatabaseUnavailable(), VersionConflict()], ids=["no database", "lost race"])
+def test_a_fault_of_the_node_postpones(stores: Stores, monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    ingest = service(stores)
+    ingest.receive("his", message())
+    with monkeypatch.context() as patched:
+        patched.setattr("bridge.services.ingest.transact", _raising(fault))
+        assert ingest.process(10).postponed == 1
+    assert not ingest.process(10)
+    stores.clock.forward(2)
+    assert ingest.process(10).stored == 1
+
+
+def _raising(fault: Exception) -> Callable[..., Any]:
+    def transact(*_: Any) -> Any:
+        raise fault
+
+    return transact
+
+
+def test_effects_of_a_worker_that_lost_its_lease_are_undone(stores: Stores) -> None:
+    def slow(*_: Any) -> ConversionResult:
+        stores.inbox.recover("")
+        assert len(stores.inbox.claim("another", 10)) == 1
+        return bundle(patient())
+
+    ingest = service(stores, slow)
+    ingest.receive("his", message())
+    done = ingest.process(10)
+    assert (done.claimed, done.stored, done.refused) == (1, 0, 0)
+    assert stores.records.count() == 0
+    assert stores.inbox.counts()["received"] == 1
+
+
+def test_work_of_a_process_that_is_gone_is_taken_up_at_once(stores: Stores) -> None:
+    ingest = service(stores)
+    ingest.receive("his", message(1, "100"))
+    ingest.receive("his", message(2, "200"))
+    host = os.uname().nodename
+    stores.inbox.claim(f"{host}/4194999/gone", 1)  # above the largest process id
+    stores.inbox.claim(f"{host}/{os.getpid()}/alive", 1)
+    assert ingest.process(10).stored == 1
+
+
+def test_a_message_about_an_erased_patient_is_refused(stores: Stores) -> None:
+    ingest = service(stores, lambda *_: bundle(patient()))
+    ingest.receive("his", message(1))
+    ingest.process(10)
+    with write_transaction(stores.engine) as connection:
+        stores.keyring.destroy(connection, "Patient/p1")
+    ingest = service(stores, lambda *_: bundle(patient(gender="female")))
+    answer = ingest.receive("his", message(2))
+    assert ingest.process(10).refused == 1
+    assert stores.inbox.show(answer.id).entry.code == "KeyDestroyed"
+
+
+def test_rows_of_a_view_are_kept_once_and_come_back_as_read(stores: Stores) -> None:
+    seen: list[Any] = []
+
+    def convert(raw: bytes, format: str, profile: SourceProfile) -> ConversionResult:
+        seen.append((format, orjson.loads(raw)))
+        return bundle(patient())
+
+    ingest = service(stores, convert)
+    row = {
+        "patient_id": "1",
+        "value": Decimal("0.40"),
+        "at": MOMENT,
+        "raw": b"\xd5\xc5",
+        "none": None,
+    }
+    first = ingest.receive_rows("his", "V_IOP_LAB", [row], "1")
+    assert ingest.receive_rows("his", "V_IOP_LAB", [row], "1").id == first.id
+    assert ingest.process(10).stored == 1
+    [(format, delivered)] = seen
+    assert (format, delivered["view"]) == ("rows", "V_IOP_LAB")
+    assert delivered["rows"] == [
+        {"patient_id": "1", "value": "0.40", "at": "2026-05-01T08:30:00", "raw": {"base64": "1cU="}, "none": None}
+    ]
+    assert stores.records.read("Patient", "p1").lineage.adapter == "tabular/1.0"
+    with pytest.raises(IngestError):
+        ingest.receive_rows("his", "V_IOP_LAB", [{"value": object()}])
+
+
+def test_rows_of_a_view_become_records(stores: Stores) -> None:
+    row = {"row_key": "1", "updated_at": MOMENT, "patient_no": "100", "name": "张三丰", "birth_date": "1990-05-17"}
+    ingest = service(stores)
+    ingest.receive_rows("his", "V_IOP_PATIENT", [row], "100")
+    done = ingest.process(10)
+    assert (done.stored, done.refused) == (1, 0)
+    assert stores.records.count("Patient") == 1
+
+
+def test_rows_of_which_nothing_can_be_converted_are_refused_by_name(stores: Stores) -> None:
+    ingest = service(stores)
+    kept = ingest.receive_rows("his", "V_IOP_PATIENT", [{"row_key": "1", "updated_at": MOMENT}])
+    assert ingest.process(10).refused == 1
+    detail = stores.inbox.show(kept.id)
+    assert detail.entry.state == "failed"
+    assert detail.issues[0]["severity"] == "error"
+    assert (detail.entry.code, detail.entry.location) == (detail.issues[0]["code"], detail.issues[0]["location"])
+
+
+def about(element: str, reference: str) -> dict[str, Any]:
+    return {"resourceType": "Observation", element: {"reference": reference}}
+
+
+@pytest.mark.parametrize(
+    ("resource", "subject"),
+    [
+        pytest.param(patient("9"), "Patient/9", id="a patient is its own"),
+        pytest.param(observation(), "Patient/p1", id="by subject"),
+        pytest.param(about("beneficiary", "Patient/3"), "Patient/3", id="beneficiary"),
+        pytest.param(about("subject", "Patient/3/_history/2"), "Patient/3", id="a version"),
+        pytest.param(about("subject", "Group/3"), "Patient/d", id="a group is no patient"),
+        pytest.param({"resourceType": "Provenance"}, "Patient/d", id="the message's patient"),
+        pytest.param({"resourceType": "Organization"}, "node", id="shared"),
+    ],
+)
+def test_whose_key_seals_a_resource(resource: dict[str, Any], subject: str) -> None:
+    assert subject_of(resource, "Patient/d") == subject
+
+
+def test_a_patient_is_found_with_those_merged_into_it(stores: Stores) -> None:
+    replaced = [{"other": {"reference": "Patient/p2"}, "type": "replaced-by"}]
+    seealso = [
+        {"other": {"reference": "Patient/p3"}, "type": "seealso"},
+        {"other": {"reference": "Patient/p1"}, "type": "replaces"},
+    ]
+    for each in (patient(link=replaced), patient("p2", link=seealso), patient("p3")):
+        stores.put(each, subject=subject_of(each))
+    identity = IdentityService(stores.records)
+    assert [each.id for each in identity.find("urn:test:mrn", "MRN-p1")] == ["p1"]
+    assert identity.subjects("urn:test:mrn", "MRN-p1") == ["Patient/p1", "Patient/p2"]
+    assert identity.subjects("urn:test:mrn", "MRN-p3") == ["Patient/p3"]
+    assert identity.subjects("urn:test:mrn", "nobody") == []
+    assert identity.find("urn:test:mrn", "") == []
+    assert [each.type for each in identity.compartment("Patient/p1")] == ["Patient"]
