@@ -18,11 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from anchor import genesis as chain_genesis
+from anchor.errors import AnchorError
 from anchor.gm import PrivateKey, self_test
 from bridge.errors import SettingsError
 from bridge.settings import CONFIG_FILE, Settings, load_settings
 from bridge.settings_rules import KEY_FILES, check_settings
 from bridge.tokens import write_tokens
+from fhir_adapters.identifiers.uscc import uscc_problem
 
 KEYS_DIRECTORY = "keys"
 TOKENS_FILE = "tokens.json"
@@ -57,6 +59,8 @@ def create_home(home: Path, plan: HomePlan) -> Settings:
     was created is then removed again.
     """
     self_test()
+    if problem := uscc_problem(plan.org):
+        raise SettingsError(f"node.org is not a unified social credit code: {problem} / 统一社会信用代码有误")
     home = home.expanduser().resolve()
     existed = home.is_dir()
     _refuse_used(home)
@@ -68,7 +72,7 @@ def create_home(home: Path, plan: HomePlan) -> Settings:
         _write(home / CONFIG_FILE, _config(plan, genesis).encode())
         settings = load_settings(home)
         check_settings(settings)
-    except (SettingsError, OSError) as error:
+    except (SettingsError, AnchorError, OSError) as error:
         _remove(home, existed)
         if isinstance(error, OSError):
             raise SettingsError(f"{home} cannot be written ({error.strerror}) / 无法写入目录") from error

@@ -15,7 +15,7 @@ from bridge.app import create_app
 from bridge.auth import PERMISSIONS, PUBLIC, declared_permission
 from bridge.tokens import create_token
 from bridge.wiring import Node, build_node
-from tests.unit.node_home import adt, make_home
+from tests.node_home import adt, make_home
 
 NOW = 1_700_000_000
 PUBLIC_ENDPOINTS = {"operations.healthz", "operations.readyz", "metadata.metadata"}
