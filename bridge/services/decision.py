@@ -185,13 +185,19 @@ def _decide_by_grant(asked: AskedFor, grants: Sequence[GrantFacts], now: int) ->
 
 
 def _lacking(asked: AskedFor, grant: GrantFacts, now: int) -> tuple[str | None, int]:
-    """Return the first condition that a grant fails (None when it holds) and how many it passed before."""
+    """Return the first condition that a grant fails (None when it holds) and how many it passed before.
+
+    What this node knows comes first, then what the ledger says.
+    """
     ledger = grant.ledger or {}
     conditions = (
+        ("wrong-grantee", asked.requester in grant.grantees),
+        ("wrong-purpose", asked.purpose in grant.purposes),
+        ("grant-revoked", grant.active),
         ("grant-not-on-ledger", grant.ledger is not None),
-        ("wrong-grantee", asked.requester in grant.grantees and asked.requester in ledger.get("grantees", ())),
-        ("wrong-purpose", asked.purpose in grant.purposes and asked.purpose in ledger.get("purposes", ())),
-        ("grant-revoked", grant.active and ledger.get("status") == "active"),
+        ("wrong-grantee", asked.requester in ledger.get("grantees", ())),
+        ("wrong-purpose", asked.purpose in ledger.get("purposes", ())),
+        ("grant-revoked", ledger.get("status") == "active"),
         ("grant-not-yet-valid", max(grant.valid_from, ledger.get("from", now + 1)) <= now),
         ("grant-expired", now < min(grant.valid_until, ledger.get("until", 0))),
         (

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 MAX_ENTRIES = 500  # pseudonyms of one registration: some 50 kB
 RUN_PATIENTS = 2_000  # patients of one run of the job; the next run takes the next ones
 OVERLAP_MILLISECONDS = 60_000  # a transaction may commit this much later than the time it wrote
+SETTLING_MILLISECONDS = 1_000  # how long after its time a version may still be joined by another of the same time
 LOCATE_PATH = "/exchange/v1/locate"
 REGISTER_PATH = "/exchange/v1/localisations"
 WITHDRAW_PATH = "/exchange/v1/localisations/withdrawals"
@@ -286,7 +287,10 @@ class LocalisationRegistrar:
             }
             connection.execute(_PSEUDONYM.insert().values(**row))
         insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-        values = {"version": item["version"], "categories": categories, "updated": item["newest"]}
+        newest = item["newest"]
+        if newest > self._clock() * 1000 - SETTLING_MILLISECONDS:
+            newest -= 1  # another version may yet get this very time: the next run looks once more
+        values = {"version": item["version"], "categories": categories, "updated": newest}
         statement = insert(_LOCALISED).values(patient_id=patient, **values)
         connection.execute(statement.on_conflict_do_update(index_elements=["patient_id"], set_=values))
 
