@@ -115,6 +115,11 @@ class Report:
     steps: tuple[Step, ...]
     facts: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def independent(self) -> int:
+        """How many organisations other than ``org`` itself have cosigned and count."""
+        return sum(cosignature.counted and cosignature.org != self.org for cosignature in self.cosignatures)
+
     def to_json(self) -> dict[str, Any]:
         """Return the report as JSON values, with stable names."""
         return {
@@ -127,6 +132,7 @@ class Report:
             "digest": self.digest,
             "time": self.time,
             "witnessed": self.witnessed,
+            "independent": self.independent,
             "cosignatures": [
                 {"org": c.org, "name": c.name, "time": c.time, "counted": c.counted} for c in self.cosignatures
             ],
@@ -140,6 +146,10 @@ class Report:
         lines = [_step_line(step) for step in self.steps]
         lines.append("")
         lines += self._conclusion()
+        if self.time is not None and not self.independent:
+            lines.append(
+                f"  NOTE: nobody but {self.org} itself has signed. / 注意：除 {self.org} 自身外无其他成员签名。"
+            )
         for cosignature in self.cosignatures:
             note = "" if cosignature.counted else " (not counted / 不计入)"
             lines.append(f"  cosigned / 见证: {cosignature.name} {cosignature.org} {utc(cosignature.time)}{note}")

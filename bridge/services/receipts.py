@@ -37,7 +37,7 @@ from anchor.receipt import (
 )
 from anchor.tiles import TileLog
 from anchor.transaction import parse as parse_transaction
-from bridge.errors import Conflict, NotFound, StorageError
+from bridge.errors import Conflict, Gone, NotFound, StorageError
 from bridge.services.anchoring import NodeSigner
 from bridge.storage import evidence
 from bridge.storage.database import read_transaction
@@ -92,7 +92,12 @@ class ReceiptService:
         if version is None:
             if self._records is None:
                 raise NotFound("name the version of the record")
-            version = int(self._records.read(type, id).version)
+            try:
+                version = int(self._records.read(type, id).version)
+            except Gone:
+                raise Gone(f"{type}/{id} has been deleted: name the version / 该记录已删除，请指明版本") from None
+            except NotFound:
+                raise NotFound(f"there is no {type}/{id} here / 本节点没有该记录") from None
         return dump_receipt(self.record(f"{type}/{id}/_history/{version}"))
 
     def record(self, ref: str) -> RecordReceipt:
