@@ -4,6 +4,7 @@ import re
 
 from fhir_adapters.identifiers import (
     encounter_id,
+    full_width_to_ascii,
     identifier,
     observation_id,
     report_id,
@@ -199,7 +200,7 @@ def _value(row: Row, observation: Json) -> None:
             "coding": [{"system": "http://terminology.hl7.org/CodeSystem/data-absent-reason", "code": "unknown"}]
         }
         return
-    match = _COMPARED.fullmatch(text)
+    match = _COMPARED.fullmatch(full_width_to_ascii(text))
     number = from_source(match[2]) if match else None
     if match is None or number is None:
         observation["valueString"] = text

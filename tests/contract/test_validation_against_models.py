@@ -1,4 +1,4 @@
-"""The compiled validator against fhir.resources: what it accepts, the models accept, over real examples and their mutations."""
+"""The compiled validator against fhir.resources: what it accepts, the models accept, over examples and mutations."""
 
 import copy
 import json
@@ -28,9 +28,11 @@ STRICTER = {
 }
 
 ODD_VALUES: tuple[Any, ...] = (
-    None, "", " ", "x", "a b", "\t", "male", "final", "2026-02-30", "2026-02", "24:00:00", "true", "１", "\u3000", "-1", "1.0",
+    None, "", " ", "x", "a b", "\t", "male", "final", "2026-02-30", "2026-02", "24:00:00", "true", "１",
+    "\u3000", "-1", "1.0",
     0, -1, 1.5, 2**40, True, False, [], {}, [None], [""], {"x": 1}, {"reference": "Patient/1"}, {"extension": []}, [[]],
-    "http://a b", "urn:oid:1.2", "urn:oid:9.9", "urn:uuid:x", "====", "QUJD", "<div>x</div>", "mailto:a@b.example", "2026-01-01T00:00:00Z",
+    "http://a b", "urn:oid:1.2", "urn:oid:9.9", "urn:uuid:x", "====", "QUJD", "<div>x</div>",
+    "mailto:a@b.example", "2026-01-01T00:00:00Z",
 )  # fmt: skip
 
 
@@ -62,7 +64,9 @@ def mutated(resource: dict[str, Any], chance: random.Random) -> dict[str, Any]:
     if kind == 0 and isinstance(container, dict):
         del container[key]
     elif kind == 1 and isinstance(container, dict):
-        container[chance.choice(["_" + str(key), "x", str(key) + "s", "id", "extension", "valueString"])] = container[key]
+        container[chance.choice(["_" + str(key), "x", str(key) + "s", "id", "extension", "valueString"])] = container[
+            key
+        ]
     elif kind == 2:
         container[key] = [container[key]] if not isinstance(container[key], list) else container[key] * 2
     elif kind == 3 and isinstance(container[key], str):
@@ -105,7 +109,9 @@ def test_mutated_records_of_our_own_kind_agree(seed: int):
     patient: dict[str, Any] = {
         "resourceType": "Patient",
         "id": "a",
-        "identifier": [{"type": {"coding": [{"system": "urn:x", "code": "MR"}]}, "system": "urn:oid:1.2.3", "value": "1"}],
+        "identifier": [
+            {"type": {"coding": [{"system": "urn:x", "code": "MR"}]}, "system": "urn:oid:1.2.3", "value": "1"}
+        ],
         "name": [{"text": "张三", "given": ["a"], "period": {"start": "2020"}}],
         "telecom": [{"system": "phone", "value": "1", "rank": 1}],
         "gender": "male",

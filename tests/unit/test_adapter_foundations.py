@@ -97,7 +97,7 @@ def test_a_profile_is_read_with_defaults():
         pytest.param('name = "a"\ntime_zone = "../../etc/passwd"', "time_zone", id="path as zone"),
         pytest.param('name = "a"\nbase_url = "no uri"', "base_url", id="base URL"),
         pytest.param('name = "a"\nvalidate = "yes"', "validate", id="flag as text"),
-        pytest.param('name = 5', "name", id="name as number"),
+        pytest.param("name = 5", "name", id="name as number"),
         pytest.param('name = "a"\norganization = "x"', "organization", id="table as text"),
         pytest.param('name = "a"\n[assigning_authorities]\nHIS = "not a uri"', "HIS", id="authority"),
         pytest.param('name = "a"\n[code_maps.sex]\n"1" = 1', "code_maps.sex", id="map to a number"),

@@ -56,17 +56,21 @@ def bundle(*resources: dict[str, Any]) -> dict[str, Any]:
         pytest.param({**OBSERVATION, "effectiveDateTime": "2026-01-02T08:00:00.123456789+08:00"}, id="nanoseconds"),
         pytest.param({k: v for k, v in {**PATIENT, "_gender": REASON}.items() if k != "gender"}, id="primitive absent"),
         pytest.param(
-            {k: v for k, v in {**OBSERVATION, "_status": REASON}.items() if k != "status"}, id="required, absent with reason"
+            {k: v for k, v in {**OBSERVATION, "_status": REASON}.items() if k != "status"},
+            id="required, absent with reason",
         ),
         pytest.param({**PATIENT, "name": [{"given": ["a", None], "_given": [None, REASON]}]}, id="hole in a list"),
         pytest.param({**PATIENT, "link": [{"other": {"reference": "Patient/x"}, "type": "seealso"}]}, id="link"),
-        pytest.param({**OBSERVATION, "subject": {"reference": "#p"}, "contained": [{**PATIENT, "id": "p"}]}, id="contained"),
+        pytest.param(
+            {**OBSERVATION, "subject": {"reference": "#p"}, "contained": [{**PATIENT, "id": "p"}]}, id="contained"
+        ),
         pytest.param({**OBSERVATION, "subject": {"reference": "https://b.example/fhir/Patient/1"}}, id="absolute"),
         pytest.param({**OBSERVATION, "subject": {"reference": "Patient/p1/_history/2"}}, id="version"),
         pytest.param({**OBSERVATION, "subject": {"identifier": {"value": "1"}}}, id="by identifier"),
         pytest.param({**PATIENT, "name": [{"text": "张　三"}]}, id="ideographic space inside"),
         pytest.param(
-            {**PATIENT, "extension": [{"url": "urn:x", "extension": [{"url": "y", "valueString": "z"}]}]}, id="extensions"
+            {**PATIENT, "extension": [{"url": "urn:x", "extension": [{"url": "y", "valueString": "z"}]}]},
+            id="extensions",
         ),
     ],
 )
@@ -84,18 +88,34 @@ def test_valid(resource: dict[str, Any]):
         pytest.param({**PATIENT, "gender": ["male"]}, "Patient.gender", id="list for a code"),
         pytest.param({**PATIENT, "active": "true"}, "Patient.active", id="text for a boolean"),
         pytest.param({**PATIENT, "active": 1}, "Patient.active", id="number for a boolean"),
-        pytest.param({**PATIENT, "multipleBirthInteger": True}, "Patient.multipleBirthInteger", id="boolean for a number"),
+        pytest.param(
+            {**PATIENT, "multipleBirthInteger": True}, "Patient.multipleBirthInteger", id="boolean for a number"
+        ),
         pytest.param({**PATIENT, "multipleBirthInteger": 2**31}, "Patient.multipleBirthInteger", id="out of range"),
-        pytest.param({**OBSERVATION, "valueQuantity": {"value": "6.1"}}, "Observation.valueQuantity.value", id="text for a decimal"),
-        pytest.param({**OBSERVATION, "valueQuantity": {"value": float("nan")}}, "Observation.valueQuantity.value", id="NaN"),
-        pytest.param({**OBSERVATION, "valueQuantity": {"value": 1, "comparator": "~"}}, "Observation.valueQuantity.comparator", id="comparator"),
+        pytest.param(
+            {**OBSERVATION, "valueQuantity": {"value": "6.1"}},
+            "Observation.valueQuantity.value",
+            id="text for a decimal",
+        ),
+        pytest.param(
+            {**OBSERVATION, "valueQuantity": {"value": float("nan")}}, "Observation.valueQuantity.value", id="NaN"
+        ),
+        pytest.param(
+            {**OBSERVATION, "valueQuantity": {"value": 1, "comparator": "~"}},
+            "Observation.valueQuantity.comparator",
+            id="comparator",
+        ),
         pytest.param({**PATIENT, "birthDate": "2021-02-29"}, "Patient.birthDate", id="no leap year"),
         pytest.param({**PATIENT, "birthDate": "1900-02-29"}, "Patient.birthDate", id="no leap century"),
         pytest.param({**PATIENT, "birthDate": "2021-04-31"}, "Patient.birthDate", id="31 April"),
         pytest.param({**PATIENT, "birthDate": "19900307"}, "Patient.birthDate", id="date without dashes"),
         pytest.param({**PATIENT, "birthDate": "1990-03-07T00:00:00Z"}, "Patient.birthDate", id="time in a date"),
-        pytest.param({**OBSERVATION, "effectiveDateTime": "2026-01-02T08:00:00"}, "Observation.effectiveDateTime", id="no offset"),
-        pytest.param({**OBSERVATION, "effectiveDateTime": "2026-01-02T24:00:00Z"}, "Observation.effectiveDateTime", id="24:00"),
+        pytest.param(
+            {**OBSERVATION, "effectiveDateTime": "2026-01-02T08:00:00"}, "Observation.effectiveDateTime", id="no offset"
+        ),
+        pytest.param(
+            {**OBSERVATION, "effectiveDateTime": "2026-01-02T24:00:00Z"}, "Observation.effectiveDateTime", id="24:00"
+        ),
         pytest.param({**OBSERVATION, "issued": "2026-01-02"}, "Observation.issued", id="date for an instant"),
         pytest.param({**PATIENT, "id": "a b"}, "Patient.id", id="blank in an id"),
         pytest.param({**PATIENT, "id": "a" * 65}, "Patient.id", id="id over 64 characters"),
@@ -111,16 +131,32 @@ def test_valid(resource: dict[str, Any]):
         pytest.param({**PATIENT, "name": [{"text": "a\ud800"}]}, "Patient.name[0].text", id="half a character"),
         pytest.param({**PATIENT, "name": [{"text": None}]}, "Patient.name[0].text", id="null"),
         pytest.param({**PATIENT, "deceasedBoolean": True, "deceasedDateTime": "2020"}, "Patient", id="two of a choice"),
-        pytest.param({**PATIENT, "deceasedBoolean": True, "_deceasedDateTime": REASON}, "Patient", id="choice and sibling"),
-        pytest.param({k: v for k, v in OBSERVATION.items() if k != "code"}, "Observation.code", id="required object missing"),
-        pytest.param({k: v for k, v in OBSERVATION.items() if k != "status"}, "Observation", id="required code missing"),
-        pytest.param({**OBSERVATION, "subject": {"reference": "Practitioner/1"}}, "Observation.subject.reference", id="target type"),
-        pytest.param({**OBSERVATION, "subject": {"reference": "Patient/a/b"}}, "Observation.subject.reference", id="no address"),
+        pytest.param(
+            {**PATIENT, "deceasedBoolean": True, "_deceasedDateTime": REASON}, "Patient", id="choice and sibling"
+        ),
+        pytest.param(
+            {k: v for k, v in OBSERVATION.items() if k != "code"}, "Observation.code", id="required object missing"
+        ),
+        pytest.param(
+            {k: v for k, v in OBSERVATION.items() if k != "status"}, "Observation", id="required code missing"
+        ),
+        pytest.param(
+            {**OBSERVATION, "subject": {"reference": "Practitioner/1"}},
+            "Observation.subject.reference",
+            id="target type",
+        ),
+        pytest.param(
+            {**OBSERVATION, "subject": {"reference": "Patient/a/b"}}, "Observation.subject.reference", id="no address"
+        ),
         pytest.param({**OBSERVATION, "subject": {}}, "Observation.subject", id="empty reference"),
-        pytest.param({**PATIENT, "extension": [{"valueString": "x"}]}, "Patient.extension[0].url", id="extension without url"),
+        pytest.param(
+            {**PATIENT, "extension": [{"valueString": "x"}]}, "Patient.extension[0].url", id="extension without url"
+        ),
         pytest.param({**PATIENT, "extension": [{"url": "x"}]}, "Patient.extension[0]", id="extension without value"),
         pytest.param({**PATIENT, "fhir_comments": ["x"]}, "Patient.fhir_comments", id="comments of DSTU2"),
-        pytest.param({**PATIENT, "contained": [{"resourceType": "Nothing"}]}, "Patient.contained[0]", id="unknown contained"),
+        pytest.param(
+            {**PATIENT, "contained": [{"resourceType": "Nothing"}]}, "Patient.contained[0]", id="unknown contained"
+        ),
         pytest.param({"resourceType": "Practitionr"}, "resourceType", id="unknown type"),
         pytest.param({"resourceType": "HumanName", "text": "x"}, "resourceType", id="data type as a resource"),
         pytest.param({"resourceType": "DomainResource/../x"}, "resourceType", id="path as a type"),

@@ -37,7 +37,9 @@ PROFILE = SourceProfile.from_toml(
         ),
         pytest.param(("https://b.example/ns",), "https://b.example/ns", id="URI"),
         pytest.param(("PACS",), "https://a.example/fhir/NamingSystem/PACS", id="name of its own"),
-        pytest.param(("放射 科/1",), "https://a.example/fhir/NamingSystem/%E6%94%BE%E5%B0%84%20%E7%A7%91%2F1", id="quoted"),
+        pytest.param(
+            ("放射 科/1",), "https://a.example/fhir/NamingSystem/%E6%94%BE%E5%B0%84%20%E7%A7%91%2F1", id="quoted"
+        ),
         pytest.param(("",), "https://a.example/fhir/NamingSystem/HIS", id="default authority"),
         pytest.param((" HIS ",), "https://a.example/fhir/NamingSystem/HIS", id="blanks"),
     ],
