@@ -55,7 +55,7 @@ def readiness(node: Any) -> State:
 def render_metrics(node: Any) -> bytes:
     """Return all metrics in the Prometheus text format."""
     registry = CollectorRegistry()
-    registry.register(_NodeCollector(node))  # type: ignore[arg-type]
+    registry.register(_NodeCollector(node))
     return generate_latest(registry)
 
 

@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from anchor.errors import AnchorError
 from bridge.errors import BridgeError
@@ -42,9 +42,9 @@ class Reply(Protocol):
 
 
 class Receiver(Protocol):
-    """Hands one message of a source to the inbox; the future has its answer once the message is on the disk."""
+    """Hands one message of a source to the inbox; the future is its ``Reply`` once the message is on the disk."""
 
-    def __call__(self, source: str, raw: bytes) -> Future[Reply]: ...  # noqa: D102
+    def __call__(self, source: str, raw: bytes) -> Future[Any]: ...  # noqa: D102
 
 
 #: builds the refusal of what is not a frame; None when there is nothing to answer
@@ -136,7 +136,7 @@ class MllpServer:
             self._log.warning("frame refused", code=found.code, reason=found.text)
             return self._refuse(found)
         try:
-            reply = await asyncio.wrap_future(self._receive(self._settings.source, found.content))
+            reply: Reply = await asyncio.wrap_future(self._receive(self._settings.source, found.content))
         except (BridgeError, AnchorError, AdapterError) as error:
             # Not taken in: no acknowledgement, and the sender repeats it on a new connection.
             self._log.error("message not taken in", error=type(error).__name__, cause=getattr(error, "cause", ""))

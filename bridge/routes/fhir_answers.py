@@ -41,7 +41,8 @@ def resource_answer(found: StoredVersion) -> Response:
     response.set_etag(str(found.version), weak=True)
     response.last_modified = _moment(found)
     response.headers["Cache-Control"] = "private, no-cache"  # kept only by the caller, asked again every time
-    return response.make_conditional(request)
+    response.make_conditional(request)
+    return response
 
 
 def search_bundle(base: str, entries: Iterable[StoredVersion], total: int | None, links: dict[str, str]) -> Response:

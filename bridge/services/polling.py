@@ -27,7 +27,20 @@ from itertools import groupby
 from typing import Any, Protocol
 
 import orjson
-from sqlalchemy import Connection, Engine, and_, column, create_engine, literal_column, or_, select, table, text
+from sqlalchemy import (
+    ColumnClause,
+    Connection,
+    Engine,
+    Select,
+    and_,
+    column,
+    create_engine,
+    literal_column,
+    or_,
+    select,
+    table,
+    text,
+)
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.sql.elements import quoted_name
 
@@ -217,10 +230,11 @@ class ViewPoller:
 
 def _fetch(connection: Connection, name: str, place: _Place | None, limit: int, tie: bool = False) -> list[Row]:
     """Return up to ``limit`` rows after a place; with ``tie`` only those of the same updated_at."""
-    updated_at, row_key = column("updated_at"), column("row_key")
+    updated_at: ColumnClause[Any] = column("updated_at")
+    row_key: ColumnClause[Any] = column("row_key")
     schema, _, plain = name.rpartition(".")
     view = table(quoted_name(plain, quote=False), schema=quoted_name(schema, quote=False) if schema else None)
-    statement = select(literal_column("*")).select_from(view).order_by(updated_at, row_key).limit(limit)
+    statement: Select[Any] = select(literal_column("*")).select_from(view).order_by(updated_at, row_key).limit(limit)
     if place is not None and tie:
         statement = statement.where(updated_at == place.updated_at, row_key > place.row_key)
     elif place is not None and place.row_key is not None:

@@ -1,0 +1,1 @@
+"""What the node does: ingest, anchoring, exchange, reading. No web framework here."""
