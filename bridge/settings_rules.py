@@ -157,8 +157,8 @@ def _mllp_listener(settings: Settings) -> str | None:
     if not mllp.enabled or is_loopback(mllp.host) or mllp.plain_network:
         return None
     return (
-        "mllp.host listens beyond this machine and MLLP has no TLS; set mllp.plain_network = true for an isolated network, "
-        "or keep it on loopback"
+        "mllp.host listens beyond this machine and MLLP has no TLS; keep it on loopback, or set "
+        "mllp.plain_network = true for an isolated network"
     )
 
 
