@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException
 
 from bridge.auth import guard
 from bridge.errors import BridgeError
-from bridge.log import get_logger
+from bridge.log import get_logger, where
 from bridge.outcomes import FHIR_JSON, INTERNAL_TEXT, operation_outcome, outcome_for
 from bridge.routes.exchange import exchange_blueprint
 from bridge.routes.fhir import fhir_blueprint
@@ -66,7 +66,7 @@ def _answer_error(error: Exception) -> Response:
         detail = {"cause": error.cause, "detail": error.message} if isinstance(error, BridgeError) else {}
         get_logger("web").error(
             "request failed", status=outcome.status, error=type(error).__name__, request=_request_id(),
-            route=str(request.url_rule or ""), **detail,
+            route=str(request.url_rule or ""), at=where(error), **detail,
         )  # fmt: skip
     response = Response(operation_outcome(outcome), outcome.status, content_type=FHIR_JSON)
     if outcome.status == 401:

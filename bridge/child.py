@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.lifeline import end_with_supervisor
-from bridge.log import configure_logging, get_logger
+from bridge.log import configure_logging, get_logger, where
 from bridge.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def _log_failure(error: Exception) -> None:
     """Log why a child ends; the text only when it is one of ours, which hold nothing confidential."""
     ours = type(error).__module__.partition(".")[0] in ("anchor", "bridge", "fhir_adapters")
     detail = f"{error} {getattr(error, 'cause', '')}".strip() if ours else ""
-    get_logger("child").error("child failed", error=type(error).__name__, detail=detail)
+    get_logger("child").error("child failed", error=type(error).__name__, detail=detail, at=where(error))
     if os.environ.get(DEBUG_VARIABLE):
         traceback.print_exc()
 

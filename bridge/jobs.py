@@ -17,7 +17,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 
 from anchor.errors import AnchorError
 from bridge.errors import BridgeError
-from bridge.log import get_logger
+from bridge.log import get_logger, where
 from bridge.wiring import Node
 from fhir_adapters.errors import AdapterError
 
@@ -123,7 +123,12 @@ class Worker:
 
     def _unexpected(self, event: Any) -> None:
         """Log an error that no job should raise: its type only, for its text is not ours."""
-        self._log.error("job raised an unexpected error", job=event.job_id, error=type(event.exception).__name__)
+        self._log.error(
+            "job raised an unexpected error",
+            job=event.job_id,
+            error=type(event.exception).__name__,
+            at=where(event.exception),
+        )
 
 
 class _Renewal:

@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
+from pathlib import Path
 from typing import Any
 
 import structlog
+
+FRAMES_LOGGED = 4  # of an unexpected error, innermost first
 
 #: names of fields that must not reach the log whatever a caller passes; a second line of defence, not a licence
 FORBIDDEN_FIELDS = frozenset(
@@ -40,6 +44,12 @@ def configure_logging(process: str, level: str = "info") -> None:
     # libraries whose messages hold URLs, statements or job arguments
     for name in ("urllib3", "sqlalchemy", "apscheduler", "werkzeug"):
         logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def where(error: BaseException) -> str:
+    """Return file, line and function of the innermost frames of an error: places in our code hold no values."""
+    frames = traceback.extract_tb(error.__traceback__)[-FRAMES_LOGGED:]
+    return " < ".join(f"{Path(frame.filename).name}:{frame.lineno} {frame.name}" for frame in reversed(frames))
 
 
 def get_logger(name: str) -> Any:
