@@ -20,10 +20,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -56,6 +57,9 @@ CREATE TABLE cosignature (
 """
 _AFTER = "\x7f"
 """Sorts after every character of a state key: keys are made of ids, organisation codes and origins, all ASCII."""
+_BLOCK_TYPES = (int, int, int, bytes, bytes, bytes, bytes, bytes)
+_TRANSACTION_TYPES = (int, bytes, int, bytes, int)
+_COSIGNATURE_TYPES = (str, bytes, int, bytes)
 _BLOCK_COLUMNS = "height, time, log_size, header, state_root, frontier, buckets, note"
 
 
@@ -162,7 +166,7 @@ class LedgerFile:
         row = self._db.execute(f"SELECT {_BLOCK_COLUMNS} FROM block ORDER BY height DESC LIMIT 1").fetchone()  # noqa: S608
         if row is None:
             raise ChainCorrupt("the ledger file has no blocks")
-        return BlockRow(*row)
+        return BlockRow(*_typed(row, _BLOCK_TYPES))
 
     def height(self) -> int:
         """Return the last block's height."""
@@ -171,12 +175,12 @@ class LedgerFile:
     def blocks(self, start: int, limit: int) -> list[BlockRow]:
         """Return up to ``limit`` blocks from a height on."""
         statement = f"SELECT {_BLOCK_COLUMNS} FROM block WHERE height >= ? ORDER BY height LIMIT ?"  # noqa: S608
-        return [BlockRow(*row) for row in self._db.execute(statement, (start, limit))]
+        return [BlockRow(*_typed(row, _BLOCK_TYPES)) for row in self._db.execute(statement, (start, limit))]
 
     def block_of_size(self, log_size: int) -> BlockRow | None:
         """Return the block after which the log had a size, or None."""
         row = self._db.execute(f"SELECT {_BLOCK_COLUMNS} FROM block WHERE log_size = ?", (log_size,)).fetchone()  # noqa: S608
-        return None if row is None else BlockRow(*row)
+        return None if row is None else BlockRow(*_typed(row, _BLOCK_TYPES))
 
     def log_size_before(self, height: int) -> int:
         """Return the log's size before a block."""
@@ -198,7 +202,7 @@ class LedgerFile:
             "SELECT idx, tx_id, t.height, envelope, time FROM tx t JOIN block b ON b.height = t.height WHERE tx_id = ?",
             (tx_id,),
         ).fetchone()
-        return None if row is None else TransactionRow(*row)
+        return None if row is None else TransactionRow(*_typed(row, _TRANSACTION_TYPES))
 
     def transactions(self, start: int, limit: int) -> list[TransactionRow]:
         """Return up to ``limit`` accepted transactions from a log index on."""
@@ -207,7 +211,7 @@ class LedgerFile:
             " WHERE idx >= ? ORDER BY idx LIMIT ?",
             (start, limit),
         )
-        return [TransactionRow(*row) for row in rows]
+        return [TransactionRow(*_typed(row, _TRANSACTION_TYPES)) for row in rows]
 
     def state(self, key: str) -> bytes | None:
         """Return a state value's canonical bytes, or None."""
@@ -294,7 +298,16 @@ class LedgerFile:
     def cosignatures(self, log_size: int) -> list[tuple[str, bytes, int, bytes]]:
         """Return (organisation, key hash, time, signature) of the cosignatures kept for a size."""
         statement = "SELECT org, key_hash, time, value FROM cosignature WHERE log_size = ? ORDER BY org"
-        return self._db.execute(statement, (log_size,)).fetchall()
+        rows = self._db.execute(statement, (log_size,)).fetchall()
+        return [
+            (org, key_hash, time, value) for org, key_hash, time, value in (_typed(r, _COSIGNATURE_TYPES) for r in rows)
+        ]
+
+    def cosigned_sizes(self) -> list[int]:
+        """Return the sizes that cosignatures are kept for, in order."""
+        return [
+            int(size) for (size,) in self._db.execute("SELECT DISTINCT log_size FROM cosignature ORDER BY log_size")
+        ]
 
     def add_cosignatures(self, log_size: int, rows: Iterable[tuple[str, bytes, int, bytes]]) -> None:
         """Keep cosignatures, within ``writing``; an organisation's first one for a size stays."""
@@ -343,3 +356,10 @@ class CachedState:
 def pack_buckets(numbers: Iterable[int]) -> bytes:
     """Return bucket numbers as two bytes each, in order."""
     return b"".join(number.to_bytes(2, "big") for number in sorted(numbers))
+
+
+def _typed(row: Sequence[Any], types: tuple[type, ...]) -> Sequence[Any]:
+    """Return a row whose values have their types; SQLite itself keeps whatever it is given in any column."""
+    if tuple(type(value) for value in row) != types:
+        raise ChainCorrupt("a row of the ledger file holds values of other types than were written")
+    return row
