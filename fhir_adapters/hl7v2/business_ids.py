@@ -99,8 +99,9 @@ def _further(conv: Conversion, built: Json, parts: list[str], segment: Segment, 
         if index in (6, 7):
             timestamps.put_raw(conv, period, "start" if index == 6 else "end", raw, segment, number)
         elif index in (5, 8, 9) and "assigner" not in built:
-            display = conv.text(raw).split("&")
-            built["assigner"] = {"display": display[0] or display[-1]}
+            names = [text for piece in raw.split("&") if (text := conv.text(piece))]
+            if names:
+                built["assigner"] = {"display": names[0]}
         else:
             conv.not_mapped(segment, number, index + 1)
     if period:

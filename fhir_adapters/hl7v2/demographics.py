@@ -53,10 +53,11 @@ def from_parts(
     """HumanName of raw components; {} when all are empty."""
     built: Json = {}
     # FN: the surname is the first subcomponent or, where that is missing, made of own and spouse's parts.
-    surname = conv.text(family)
-    if "&" in surname:
-        pieces = [piece.strip() for piece in surname.split("&")]
+    if "&" in family:
+        pieces = [conv.text(piece) for piece in family.split("&")]
         surname = pieces[0] or " ".join(piece for piece in pieces[1:] if piece)
+    else:
+        surname = conv.text(family)
     first = conv.text(given)
     second = conv.text(middle)
     if surname and not first and len(surname) > 1 and _HAN.search(surname):
@@ -123,16 +124,12 @@ def address(conv: Conversion, raw: str, segment: Segment, number: int) -> Json |
             built["type"] = _ADDRESS_TYPES[kind]
         elif known is None:
             conv.unmapped_code("address-use", segment, number)
-    street = conv.text(parts[0])
-    if "&" in street:  # SAD: street, its name, the house number
-        street = " ".join(piece.strip() for piece in street.split("&") if piece.strip())
+    street = _joined(conv, parts[0])  # SAD: street, its name, the house number
     lines = [each for each in (street, conv.text(parts[1]), conv.text(parts[7])) if each]
     if lines:
         built["line"] = lines
     for element, index in (("city", 2), ("district", 8), ("state", 3), ("postalCode", 4), ("country", 5)):
-        value = conv.text(parts[index])
-        if "&" in value and index == 8:  # a CWE since v2.9: code and name
-            value = " ".join(piece.strip() for piece in value.split("&") if piece.strip())
+        value = _joined(conv, parts[index])  # XAD-9 is a CWE since v2.9: code and name
         if value:
             built[element] = value
     if built and _HAN.search(raw):
@@ -142,6 +139,13 @@ def address(conv: Conversion, raw: str, segment: Segment, number: int) -> Json |
     if count > XAD_CARRIED:
         _rest_of_address(conv, parts, built, segment, number)
     return built or None
+
+
+def _joined(conv: Conversion, component: str) -> str:
+    """The subcomponents of a component as one text."""
+    if "&" not in component:
+        return conv.text(component)
+    return " ".join(text for piece in component.split("&") if (text := conv.text(piece)))
 
 
 def _rest_of_address(conv: Conversion, parts: list[str], built: Json, segment: Segment, number: int) -> None:

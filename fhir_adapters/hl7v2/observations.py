@@ -172,7 +172,9 @@ def _reference_range(conv: Conversion, resource: Json, obx: Segment) -> None:
     quantity = resource.get("valueQuantity", {})
     own_unit = {key: quantity[key] for key in ("unit", "system", "code") if key in quantity}
     between = _BETWEEN.fullmatch(text)
-    if between is not None:
+    if between is not None and between[1].startswith("-") and "--" in text:
+        pass  # -2--1 is "from -2 to 1" to some laboratories and "to -1" to others: text alone
+    elif between is not None:
         made["low"] = values.quantity(between[1], own_unit)
         made["high"] = values.quantity(between[2], own_unit)
     else:

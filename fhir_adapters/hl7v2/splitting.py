@@ -14,7 +14,7 @@ from fhir_adapters.hl7v2.charset import wide_or_marked
 # A message begins where a line (or an MLLP block) begins with MSH and something that can be a field separator.
 _MESSAGE = re.compile(rb"(?:^|(?<=[\r\n\x0b\x1c]))[ \t]*(?=MSH[^A-Za-z0-9\s])")
 _BATCH_LINE = re.compile(
-    rb"(?:^|(?<=[\r\n]))(?:FHS|BHS|BTS|FTS)[^A-Za-z0-9\s][^\r\n]*[\r\n]*|(?:^|(?<=[\r\n]))(?:BTS|FTS)[\r\n]*$"
+    rb"(?:^|(?<=[\r\n]))(?:(?:FHS|BHS|BTS|FTS)[^A-Za-z0-9\s][^\r\n]*|(?:BTS|FTS)(?=[\r\n]|$))[\r\n]*"
 )
 _FRAMING = b"\x0b\x1c\r\n \t\x00\x1a"
 """What may surround a message in a file: MLLP bytes, blank lines, NULs, and the end-of-file mark of DOS."""
