@@ -1,8 +1,9 @@
 """Talking with other members: their requests are authenticated here, and ours leave from here.
 
-Members, keys and endpoints are the ledger's. Requests to a member go only to the endpoint it has on the ledger (or, for
-the authority, in the settings): http or https, https alone in production, no redirects, no proxies of the environment,
-only addresses that ``bridge.services.dial_guard`` allows, and answers of bounded size.
+Members, keys and endpoints are the ledger's. Requests to a member go only to the endpoint it has on the ledger: http or
+https, https alone in production, no redirects, no proxies of the environment, only addresses that
+``bridge.services.dial_guard`` allows, and answers of bounded size. The authority's address is this node's own setting
+and is taken as it is.
 """
 
 from __future__ import annotations
@@ -77,12 +78,13 @@ class Peers:
         addresses: Mapping[str, str] | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``addresses``: org -> base URL that goes before the ledger's endpoint."""
+        """``addresses``: org -> base URL that goes before the ledger's endpoint; of the operator's own settings."""
         self.directory = directory
         self._org, self._key, self._nonces, self._rules, self._clock = org, key, nonces, rules, clock
         self._addresses = dict(addresses or {})
-        self._session = requests.Session()
-        self._session.trust_env = False  # no proxy or netrc of the environment on the way to a member
+        self._session, self._own_session = requests.Session(), requests.Session()
+        for session in (self._session, self._own_session):
+            session.trust_env = False  # no proxy or netrc of the environment on the way to a member
         for scheme in ("http://", "https://"):
             self._session.mount(scheme, GuardedAdapter(allow_local=rules.allow_local))
 
@@ -103,13 +105,13 @@ class Peers:
 
     def endpoint(self, org: str) -> str:
         """Return a member's base URL without a slash at the end; ``PeerUnavailable`` when it may not be used."""
-        address = self._addresses.get(org)
-        if not address:
-            try:
-                member = self.directory.member(org)
-            except ChainError as error:
-                raise PeerUnavailable("the ledger, which knows the members' addresses, does not answer") from error
-            address = (member or {}).get("endpoint")
+        if self._addresses.get(org):
+            return self._addresses[org].rstrip("/")  # checked with the settings, and no other member's word
+        try:
+            member = self.directory.member(org)
+        except ChainError as error:
+            raise PeerUnavailable("the ledger, which knows the members' addresses, does not answer") from error
+        address = (member or {}).get("endpoint")
         parts = urlsplit(address or "")
         allowed = {"https"} if self._rules.https_only else {"https", "http"}
         if not address or parts.scheme not in allowed or not parts.hostname or parts.username is not None:
@@ -123,9 +125,10 @@ class Peers:
         stable code when the member refused.
         """
         url = self.endpoint(org) + path
+        session = self._own_session if self._addresses.get(org) else self._session
         timeout = (CONNECT_SECONDS, timeout_seconds or self._rules.timeout_seconds)
         try:
-            with self._session.post(
+            with session.post(
                 url,
                 data=body,
                 headers={"Content-Type": "application/json", "Accept": "application/json"},
@@ -148,6 +151,7 @@ class Peers:
     def close(self) -> None:
         """Close the connections kept open."""
         self._session.close()
+        self._own_session.close()
 
 
 _MESSAGES = {

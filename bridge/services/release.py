@@ -22,10 +22,10 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, Row
 
-from anchor.errors import ChainError, TransactionRejected
+from anchor.errors import AnchorError, ChainError, TransactionRejected
 from anchor.gm import PrivateKey, sm3
 from anchor.receipt import disclosed_root
-from bridge.errors import DisclosureRefused, Overloaded, PeerUnavailable
+from bridge.errors import BridgeError, DisclosureRefused, Overloaded, PeerUnavailable
 from bridge.peer_signature import live_key
 from bridge.services import access_request
 from bridge.services.access_request import SignedRequest
@@ -111,7 +111,13 @@ class ReleaseService:
                 raise self._refusal(row.reason or "denied")
             if row.updated > now - ABANDONED_SECONDS or not self._store.take_over(asked.id, seen=row.updated, now=now):
                 raise Overloaded("this request is being answered; ask again")
-        return self._decide(asked, member)
+        try:
+            return self._decide(asked, member)
+        except DisclosureRefused:
+            raise
+        except (BridgeError, AnchorError):
+            self._store.let_go(asked.id)
+            raise
 
     def _authentic(self, asked: SignedRequest, caller: str) -> Mapping[str, Any]:
         try:

@@ -50,13 +50,20 @@ class DisclosureStore:
                 "created": now,
                 "updated": now,
             }
-            return connection.execute(insert_(_DISCLOSURE).values(**row).on_conflict_do_nothing()).rowcount == 1
+            new = insert_(_DISCLOSURE).values(**row).on_conflict_do_nothing().returning(_DISCLOSURE.c.request_id)
+            return connection.execute(new).first() is not None
 
     def take_over(self, request_id: str, *, seen: int, now: int) -> bool:
         """Take over the deciding of a request whose process has gone; False when another was first."""
         with write_transaction(self._engine) as connection:
             mine = (_DISCLOSURE.c.request_id == request_id) & (_DISCLOSURE.c.updated == seen)
             return connection.execute(update(_DISCLOSURE).where(mine).values(updated=now)).rowcount == 1
+
+    def let_go(self, request_id: str) -> None:
+        """Say that nobody is deciding a request any more, so that its repetition is taken up at once."""
+        with write_transaction(self._engine) as connection:
+            mine = (_DISCLOSURE.c.request_id == request_id) & _DISCLOSURE.c.state.in_(("deciding", "permitted"))
+            connection.execute(update(_DISCLOSURE).where(mine).values(updated=0))
 
     def get(self, request_id: str) -> Row[Any] | None:
         """Return the row of a request, or None."""

@@ -22,7 +22,7 @@ class NonceCache:
         with write_transaction(self._engine) as connection:
             insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
             row = insert(_NONCE).values(nonce=nonce, expires=expires).on_conflict_do_nothing()
-            return connection.execute(row).rowcount == 1
+            return connection.execute(row.returning(_NONCE.c.nonce)).first() is not None
 
     def purge(self, now: float) -> int:
         """Forget what expired before ``now``; return how many."""

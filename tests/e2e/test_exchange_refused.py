@@ -171,14 +171,7 @@ def test_a_suspended_member_gets_nowhere(world: World) -> None:
 
 def test_after_revocation_a_repetition_is_refused_too(world: World) -> None:
     grant = world.grant()
-    sent: list[bytes] = []
-    post = world[B].peers.post
-
-    def remembering(org: str, path: str, body: bytes, **more: Any) -> bytes:
-        sent.append(body)
-        return post(org, path, body, **more)
-
-    world[B].peers.post = remembering  # type: ignore[method-assign]
+    post, sent = world[B].peers.post, _remembering(world)
     assert world.lookup().received
     world[A].parts.consent.revoke(grant.id)
     world.tick()
@@ -345,37 +338,45 @@ def test_a_forged_statement_of_a_queued_release_is_not_believed(world: World) ->
     assert nothing_stored(world)
 
 
-def test_a_request_left_half_way_is_finished_by_its_repetition(world: World) -> None:
-    world.grant()
-    submit, post = world[A].submitter.submit, world[B].peers.post
+def _remembering(world: World) -> list[bytes]:
+    """Keep what B sends."""
     sent: list[bytes] = []
-
-    def failing(type: str, body: Any, *more: Any) -> Any:
-        if type == "access.release":
-            raise RuntimeError("killed")
-        return submit(type, body, *more)
+    post = world[B].peers.post
 
     def remembering(org: str, path: str, body: bytes, **more: Any) -> bytes:
         sent.append(body)
         return post(org, path, body, **more)
 
-    keep = world[A].parts.exchange._release._store.keep  # type: ignore[attr-defined]
-
-    def killed(*arguments: Any) -> None:
-        keep(*arguments)
-
-    release = world[A].parts.exchange._release  # type: ignore[attr-defined]
-    finish = release._release
-    release._release = lambda *_: (_ for _ in ()).throw(Overloaded("killed here"))
-    release._store.keep = killed
     world[B].peers.post = remembering  # type: ignore[method-assign]
-    assert world.lookup().holders[0].status == "unavailable"
-    assert world[A].scalars("SELECT state FROM disclosure") == ["sealed"]
+    return sent
 
-    release._release = finish
+
+@pytest.mark.parametrize(
+    ("step", "state"),
+    [
+        pytest.param("_release", "sealed", id="before the release"),
+        pytest.param("_seal", "permitted", id="before sealing"),
+        pytest.param("_judge", "deciding", id="before the decision"),
+    ],
+)
+def test_a_request_left_half_way_is_finished_by_its_repetition(world: World, step: str, state: str) -> None:
+    world.grant()
+    post, sent = world[B].peers.post, _remembering(world)
+    release = world[A].parts.exchange._release  # type: ignore[attr-defined]
+    finish = getattr(release, step)
+
+    def fail(*_: Any) -> Any:
+        raise Overloaded("something gave way here")
+
+    setattr(release, step, fail)
+    assert world.lookup().holders[0].status == "unavailable"
+    assert world[A].scalars("SELECT state FROM disclosure") == [state]
+
+    setattr(release, step, finish)
     answer = json.loads(post(A, REQUEST_PATH, sent[-1]))
     assert answer["release"]
     assert world[A].scalars("SELECT state FROM disclosure") == ["released"]
+    assert world.ledger_bytes().count(b'"type":"access.release"') == 1
 
 
 def test_a_request_in_hand_is_not_decided_twice(world: World) -> None:
