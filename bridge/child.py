@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from bridge.lifeline import end_with_supervisor
 from bridge.log import configure_logging, get_logger, where
+from bridge.process_identity import process_name
 from bridge.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ def run_worker(settings: Settings, name: str) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     with open_node(settings.home) as node:
-        Worker(node, f"{name}-{os.getpid()}", stop).run()
+        Worker(node, process_name(name), stop).run()
 
 
 def main(arguments: list[str]) -> int:

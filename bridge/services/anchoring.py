@@ -31,6 +31,7 @@ from anchor.receipt import LogEntry
 from anchor.tiles import TileLog
 from anchor.transaction import parse as parse_transaction
 from bridge.errors import Conflict
+from bridge.process_identity import process_name
 from bridge.services.submission import TransactionSubmitter
 from bridge.storage import evidence
 from bridge.storage.database import read_transaction, transact
@@ -122,7 +123,7 @@ class AnchoringService:
         self._batch = batch
         self._outbox = Outbox()
         self._leases = JobLeases(engine, clock)
-        self._holder = f"anchor-{secrets.token_hex(8)}"
+        self._holder = process_name("anchor")
         self._mutex = threading.Lock()
 
     @property

@@ -12,9 +12,6 @@ fault of the node (database, lost race) puts it back with a growing delay.
 from __future__ import annotations
 
 import base64
-import os
-import secrets
-import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -35,6 +32,7 @@ from bridge.errors import (
     StorageError,
     VersionConflict,
 )
+from bridge.process_identity import is_gone, process_name, process_prefix
 from bridge.services.identity import subject_of
 from bridge.services.reception import Converter, Reception, Verdict, refusal_of
 from bridge.storage.database import transact
@@ -50,8 +48,8 @@ DEFAULT_PROFILE = "default"
 ROWS_FORMAT = "rows"
 """Inbox format of rows read from a view: JSON with the view's name and its rows."""
 
-MESSAGES_PER_TRANSACTION = 16
-"""Messages stored in one transaction: one fsync for sixteen, and a lost race costs no more than their conversion."""
+MESSAGES_PER_TRANSACTION = 32
+"""Messages stored in one transaction: one fsync for all of them, and a lost race costs no more than their conversion."""
 
 MAX_PLAIN_DIGITS = 40
 """Numbers with more digits before or after the point are written with an exponent."""
@@ -123,7 +121,7 @@ class IngestService:
         records: RecordStore,
         profiles: Mapping[str, SourceProfile],
         clock: Callable[[], float] = time.time,
-        worker: str = "",
+        worker: str = "ingest",
         converter: Converter | None = None,
     ) -> None:
         self._engine = engine
@@ -131,8 +129,7 @@ class IngestService:
         self._records = records
         self._profiles = profiles
         self._clock = clock
-        self._host = socket.gethostname().replace("/", "-")
-        self._name = worker or secrets.token_hex(4)
+        self._worker = process_name(worker)
         self._converter = converter or conversion
         self._reception = Reception(self._converter)
         self._recovered = float("-inf")
@@ -185,7 +182,7 @@ class IngestService:
         Raises ``StorageError`` when the database does not work at all: nothing is lost, claims come back by themselves.
         """
         self._recover()
-        claims = self._inbox.claim(f"{self._host}/{os.getpid()}/{self._name}", limit)
+        claims = self._inbox.claim(self._worker, limit)
         total = Processed(claimed=len(claims))
         renewed = self._clock()
         for start in range(0, len(claims), MESSAGES_PER_TRANSACTION):
@@ -279,10 +276,8 @@ class IngestService:
             return
         self._recovered = self._clock()
         for holder in self._inbox.lease_holders():
-            host, _, rest = holder.partition("/")
-            process = rest.partition("/")[0]
-            if host == self._host and process.isdigit() and not _runs(int(process)):
-                self._inbox.recover(f"{host}/{process}/")
+            if is_gone(holder):
+                self._inbox.recover(process_prefix(holder))
 
 
 def adapter_of(format: str) -> str:
@@ -334,13 +329,3 @@ def acknowledgement_code(answer: bytes) -> str:
     """Return MSA-1 of an acknowledgement this node wrote earlier; "" when there is none."""
     position = answer.find(b"\rMSA")
     return answer[position + 5 : position + 7].decode("ascii", "replace") if position >= 0 else ""
-
-
-def _runs(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True

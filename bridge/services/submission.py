@@ -9,7 +9,6 @@ before it is signed again, so that a retry never commits one intention twice.
 
 from __future__ import annotations
 
-import secrets
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -24,7 +23,8 @@ from anchor.gm import PrivateKey
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from bridge.storage.leases import JobLeases
+from bridge.process_identity import process_name
+from bridge.storage.leases import JobLeases
 
 LEASE_NAME = "ledger-submission"
 LEASE_SECONDS = 30
@@ -56,7 +56,7 @@ class TransactionSubmitter:
         self._key = key
         self._chain_id = chain_id
         self._clock = clock
-        self._holder = f"submit-{secrets.token_hex(8)}"
+        self._holder = process_name("submit")
         self._mutex = threading.Lock()
 
     def submit(self, type: str, body: Mapping[str, Any], expires_in: int = 300) -> TransactionResult:

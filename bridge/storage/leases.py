@@ -1,7 +1,8 @@
 """Named leases: of all the processes of a node, one at a time runs a scheduled job.
 
-A lease ends by itself, so that the job of a process that was killed is taken over. Times are Unix milliseconds of the
-node's clock; processes on several machines need synchronised clocks, as the rest of the node does.
+A lease ends by itself, so that the job of a process that was killed is taken over, and at once where the holder was a
+process of this machine (``bridge.process_identity``). Times are Unix milliseconds of the node's clock; processes on
+several machines need synchronised clocks, as the rest of the node does.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from sqlalchemy import BigInteger, Column, Connection, Engine, String, Table, delete, select, update
 from sqlmodel import Field, SQLModel
 
+from bridge.process_identity import is_gone
 from bridge.storage.database import read_transaction, transact, write_transaction
 
 MILLISECONDS = 1000
@@ -41,7 +43,7 @@ class JobLeases:
         return int(self._clock() * MILLISECONDS)
 
     def acquire(self, name: str, holder: str, seconds: float) -> bool:
-        """Take the lease for ``seconds`` if it is free, expired or already the holder's; say whether it is held."""
+        """Take a lease that is free, expired, its own or a dead process's, for ``seconds``; say whether it is held."""
 
         def work(connection: Connection) -> bool:
             now = self._now()
@@ -52,7 +54,7 @@ class JobLeases:
             if row is None:
                 connection.execute(_LEASE.insert().values(name=name, holder=holder, until=until))
                 return True
-            if row.holder != holder and row.until > now:
+            if row.holder != holder and row.until > now and not is_gone(row.holder):
                 return False
             connection.execute(update(_LEASE).where(_LEASE.c.name == name).values(holder=holder, until=until))
             return True

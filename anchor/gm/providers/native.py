@@ -66,13 +66,13 @@ class NativeProvider:
         """Return the public key of a private key.
 
         gmssl-pyx has no call for it, and multiplying by the secret in Python would show it in the timing. So the
-        library signs two digests, and the key is recovered from the signatures, which are public.
+        library signs two digests, and the key is recovered as the only one under which both signatures, which are
+        public, hold.
         """
-        first = self.sign_digest(private_key, _PROBES[0])
-        for candidate in recover_public_keys(_PROBES[0], first):
-            if self.verify_digest(candidate, _PROBES[1], self.sign_digest(private_key, _PROBES[1])):
-                return candidate
-        raise KeyFormatError("no public key belongs to this private key")
+        first, second = (set(recover_public_keys(probe, self.sign_digest(private_key, probe))) for probe in _PROBES)
+        if len(keys := first & second) != 1:
+            raise KeyFormatError("no public key belongs to this private key")
+        return keys.pop()
 
     def sign_digest(self, private_key: bytes, digest: bytes) -> bytes:
         """Return ``r || s`` over a digest."""
