@@ -86,8 +86,8 @@ def test_a_sound_file_has_no_difference_and_progress_reaches_its_end(path: Path)
             "INSERT INTO cosignature VALUES (7, 'X', zeroblob(4), 1, zeroblob(64))", "cosignature 7/X", id="of-no-size"
         ),
         pytest.param(
-            "UPDATE block SET note = CAST(substr(CAST(note AS TEXT), 1, length(CAST(note AS TEXT)) - 9) || 'AAAAAA==' ||"
-            " x'0a' AS BLOB) WHERE height = 3",
+            "UPDATE block SET note = CAST(substr(CAST(note AS TEXT), 1, length(CAST(note AS TEXT)) - 9)"
+            " || 'AAAAAA==' || x'0a' AS BLOB) WHERE height = 3",
             "block 3",
             id="host-signature",
         ),
