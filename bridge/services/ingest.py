@@ -49,7 +49,7 @@ ROWS_FORMAT = "rows"
 """Inbox format of rows read from a view: JSON with the view's name and its rows."""
 
 MESSAGES_PER_TRANSACTION = 32
-"""Messages stored in one transaction: one fsync for all of them, and a lost race costs no more than their conversion."""
+"""Messages stored in one transaction: one fsync for all of them, and little to repeat after a lost race."""
 
 MAX_PLAIN_DIGITS = 40
 """Numbers with more digits before or after the point are written with an exponent."""

@@ -28,6 +28,9 @@ from bridge.errors import DatabaseUnavailable, SettingsError, StorageError, Vers
 SQLITE_BUSY_MILLISECONDS = 30_000
 """How long a writer waits for another process's transaction; ours take milliseconds, a bulk load up to seconds."""
 
+SQLITE_CHECKPOINT_PAGES = 8000
+"""Pages of 4 KiB in the write-ahead log before it goes into the database: an index page is written once for many."""
+
 POOL_SIZE = 8
 """Connections kept per process: the web threads of one worker plus its scheduled jobs."""
 
@@ -87,6 +90,7 @@ def _configure_sqlite(engine: Engine) -> None:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
+            f"wal_autocheckpoint={SQLITE_CHECKPOINT_PAGES}",
             "temp_store=MEMORY",
             "cache_size=-65536",  # 64 MiB a connection: search terms are spread over the whole index
         ):

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, Engine, Row, bindparam, func, insert, select, tuple_, update
@@ -102,7 +102,7 @@ class RecordStore:
         transaction's end.
         """
         results: dict[int, PutResult] = {}
-        waiting = [(number, prepared(write)) for number, write in enumerate(writes)]
+        waiting, repeated = _without_repeats([prepared(write) for write in writes])
         while waiting:  # a resource named twice is written in two rounds, the second on top of the first
             turn: dict[tuple[str, str], tuple[int, PreparedWrite]] = {}
             later = []
@@ -113,6 +113,8 @@ class RecordStore:
             stored = self._write(connection, [write for _, write in ordered], deleted=False)
             results.update(zip((number for number, _ in ordered), stored, strict=True))
             waiting = later
+        for number, first in repeated.items():
+            results[number] = replace(results[first], changed=False, stored=None)
         return [results[number] for number in range(len(writes))]
 
     def delete(self, connection: Connection, type: str, id: str, lineage: Lineage) -> PutResult:
@@ -277,3 +279,22 @@ class RecordStore:
             connection.execute(_UPDATE_CURRENT, replaced)
         write_index(connection, index)
         self._outbox.add(connection, outbox)
+
+
+def _without_repeats(writes: Sequence[PreparedWrite]) -> tuple[list[tuple[int, PreparedWrite]], dict[int, int]]:
+    """Part the writes that repeat the last one of their resource from the others.
+
+    Messages stored together name the same departments and doctors over and over. Returns the others, numbered, and for
+    each repeat the number of the write it repeats.
+    """
+    others: list[tuple[int, PreparedWrite]] = []
+    repeated: dict[int, int] = {}
+    last: dict[tuple[str, str], tuple[int, PreparedWrite]] = {}
+    for number, write in enumerate(writes):
+        before = last.get((write.type, write.id))
+        if before is not None and before[1].neutral == write.neutral:
+            repeated[number] = before[0]
+        else:
+            last[write.type, write.id] = (number, write)
+            others.append((number, write))
+    return others, repeated

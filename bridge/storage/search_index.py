@@ -35,7 +35,10 @@ class SearchDate(SQLModel, table=True):
     """The range of one date parameter of one resource, half-open, Unix milliseconds."""
 
     __tablename__ = "search_date"
-    __table_args__ = (Index("ix_search_date_low", "type", "parameter", "low", "id"), {"sqlite_with_rowid": False})
+    __table_args__ = (
+        Index("ix_search_date_low", "type", "parameter", "low", "high", "id"),
+        {"sqlite_with_rowid": False},
+    )
 
     type: str = Field(sa_column=Column(String(64), primary_key=True))
     id: str = Field(sa_column=Column(String(64), primary_key=True))
@@ -47,6 +50,7 @@ class SearchDate(SQLModel, table=True):
 TERM: Table = SearchTerm.__table__  # type: ignore[attr-defined]
 DATE: Table = SearchDate.__table__  # type: ignore[attr-defined]
 
+_INSERT_TERM = "INSERT INTO search_term (term, type, id) VALUES ({}, {}, {})"
 _DELETE_TERM = delete(TERM).where(
     TERM.c.term == bindparam("old_term"), TERM.c.type == bindparam("old_type"), TERM.c.id == bindparam("old_id")
 )
@@ -80,27 +84,26 @@ def write_index(connection: Connection, changes: Sequence[tuple[IndexEntry, byte
     """Store index entries; each comes with the terms stored for that resource before (None for a new resource)."""
     removed: list[dict[str, Any]] = []
     stale: list[dict[str, Any]] = []
-    terms: list[dict[str, Any]] = []
+    terms: list[tuple[bytes, str, str]] = []
     dates: list[dict[str, Any]] = []
     for entry, old in changes:
         now = set(_split(entry.terms))
         before = set(_split(old)) if old is not None else set()
         removed += [{"old_term": term, "old_type": entry.type, "old_id": entry.id} for term in sorted(before - now)]
-        terms += [{"term": term, "type": entry.type, "id": entry.id} for term in sorted(now - before)]
+        terms += [(term, entry.type, entry.id) for term in now - before]
         if old is not None:
             stale.append({"old_type": entry.type, "old_id": entry.id})
         dates += [
             {"type": entry.type, "id": entry.id, "parameter": name, "low": span.low, "high": span.high}
             for name, span in entry.spans.items()
         ]
-    for statement, rows in (
-        (_DELETE_TERM, removed),
-        (_DELETE_DATES, stale),
-        (insert(TERM), sorted(terms, key=lambda row: row["term"])),
-        (insert(DATE), dates),
-    ):
+    for statement, rows in ((_DELETE_TERM, removed), (_DELETE_DATES, stale), (insert(DATE), dates)):
         if rows:
             connection.execute(statement, rows)
+    if terms:
+        mark = "%s" if connection.dialect.name == "postgresql" else "?"
+        # a dozen rows for each resource: handed to the driver as they are, for SQLAlchemy's part would cost most here
+        connection.exec_driver_sql(_INSERT_TERM.format(mark, mark, mark), sorted(terms))
 
 
 def _split(terms: bytes) -> Iterable[bytes]:
