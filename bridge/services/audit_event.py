@@ -108,7 +108,8 @@ def rest_event(
             "profile": [BALP + f"IHE.BasicAudit.{'Patient' if patient else ''}{'Query' if search else 'Read'}"]
         }
     event["agent"] = [_agent(client_role, client, requestor=True), _agent(server_role, server, requestor=False)]
-    event["entity"] = entities
+    if entities:  # FHIR JSON has no empty arrays
+        event["entity"] = entities
     return event
 
 

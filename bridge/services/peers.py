@@ -116,7 +116,7 @@ class Peers:
         allowed = {"https"} if self._rules.https_only else {"https", "http"}
         if not address or parts.scheme not in allowed or not parts.hostname or parts.username is not None:
             raise PeerUnavailable("the member has no address that this node may use")
-        return address.rstrip("/")
+        return str(address).rstrip("/")
 
     def post(self, org: str, path: str, body: bytes, *, timeout_seconds: float | None = None) -> bytes:
         """Send JSON bytes to ``path`` of a member, signed, and return the answer's bytes.
