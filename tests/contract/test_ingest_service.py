@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
@@ -13,6 +12,7 @@ import pytest
 
 from anchor.gm import sm3
 from bridge.errors import DatabaseUnavailable, IngestError, Overloaded, VersionConflict
+from bridge.process_identity import process_name
 from bridge.services.identity import IdentityService, subject_of
 from bridge.services.ingest import IngestService, acknowledgement_code
 from bridge.storage.database import write_transaction
@@ -243,9 +243,9 @@ def test_work_of_a_process_that_is_gone_is_taken_up_at_once(stores: Stores) -> N
     ingest = service(stores)
     ingest.receive("his", message(1, "100"))
     ingest.receive("his", message(2, "200"))
-    host = os.uname().nodename
-    stores.inbox.claim(f"{host}/4194999/gone", 1)  # above the largest process id
-    stores.inbox.claim(f"{host}/{os.getpid()}/alive", 1)
+    machine, _, started, _ = process_name("ingest").split("/")
+    stores.inbox.claim(f"{machine}/4194999/{started}/gone", 1)  # above the largest process number
+    stores.inbox.claim(process_name("alive"), 1)
     assert ingest.process(10).stored == 1
 
 
