@@ -82,7 +82,9 @@ class Sequencer:
                 self._refuse(batch, error)
             except Exception as error:  # noqa: BLE001 - the thread's boundary: whoever waits must hear of it
                 self.failure = f"the ledger's sequencer stopped ({type(error).__name__})"
-                self._refuse([*batch, *self._waiting], ChainCorrupt(self.failure))
+                with self._changed:  # whoever comes later sees the failure
+                    batch += self._waiting
+                self._refuse(batch, ChainCorrupt(self.failure))
                 return
             else:
                 _answer(batch, results)
