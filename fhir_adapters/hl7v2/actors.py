@@ -4,6 +4,8 @@ Each is made once per message and referred to wherever it is mentioned. A Practi
 PractitionerRole: the guide leaves the choice, and v2 says nothing of the role that would hold beyond the message.
 """
 
+from urllib.parse import quote
+
 from fhir_adapters.hl7v2 import business_ids, demographics
 from fhir_adapters.hl7v2.context import Conversion, Json
 from fhir_adapters.hl7v2.message import NULL, Segment
@@ -189,7 +191,7 @@ def _universal(conv: Conversion, raw: str) -> Json:
     uri = conv.system("&" + universal + "&" + kind)
     if uri.startswith("urn:"):
         return {"system": "urn:ietf:rfc:3986", "value": uri}
-    return {"system": f"{conv.profile.base_url}/NamingSystem/{kind or 'universal'}", "value": universal}
+    return {"system": f"{conv.profile.base_url}/NamingSystem/{quote(kind, safe='') or 'universal'}", "value": universal}
 
 
 def coded_organization(conv: Conversion, code: str, title: str, system: str) -> Json | None:

@@ -85,8 +85,9 @@ def _id_card(conv: Conversion, value: str, parts: list[str], segment: Segment, n
 
 def _further(conv: Conversion, built: Json, parts: list[str], segment: Segment, number: int) -> None:
     """CX-2 check digit, CX-6 facility, CX-7 and 8 validity, CX-9 and 10 jurisdiction and agency (the assigner)."""
-    if parts[1] and parts[1] != NULL:
-        built["extension"] = [{"url": CHECK_DIGIT, "valueString": conv.text(parts[1])}]
+    check_digit = conv.text(parts[1])
+    if check_digit:
+        built["extension"] = [{"url": CHECK_DIGIT, "valueString": check_digit}]
     if parts[2] and parts[2] != NULL:
         conv.not_mapped(segment, number, 3)
     if len(parts) == CX_CARRIED:

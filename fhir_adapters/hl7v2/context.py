@@ -106,8 +106,13 @@ class Conversion:
         known = self.resources.setdefault(reference, resource)
         if known is not resource:
             for name, value in resource.items():
-                known.setdefault(name, value)
+                if not _said_otherwise(known, name):
+                    known.setdefault(name, value)
         return reference
+
+    def keep(self, resource: Json) -> Json:
+        """As ``put``; returns the resource that is kept, which a mapping may go on to complete."""
+        return self.resources[self.put(resource)]
 
     def occurrence(self, key: str) -> int:
         """How often a business key was used in this message before: 0 the first time."""
@@ -116,14 +121,23 @@ class Conversion:
         return count
 
 
+_CHOICES = ("deceased", "multipleBirth", "effective", "value", "onset", "occurrence")
+"""Choice elements (``effective[x]``) at the top of the resources made here: of each only one data type may stand."""
+
+
+def _said_otherwise(known: Json, name: str) -> bool:
+    """Whether ``name`` is a choice element that the resource already has, in whatever data type."""
+    plain = name.removeprefix("_")
+    choice = next((each for each in _CHOICES if plain.startswith(each)), "")
+    return bool(choice) and any(each.removeprefix("_").startswith(choice) for each in known)
+
+
 def keep_original(target: Json, element: str, text: str, reason: str = "error") -> None:
     """Say that a primitive element has no usable value, and keep what the source wrote."""
-    target["_" + element] = {
-        "extension": [
-            {"url": DATA_ABSENT, "valueCode": reason},
-            {"url": ORIGINAL_TEXT, "valueString": text},
-        ]
-    }
+    kept: list[Json] = [{"url": DATA_ABSENT, "valueCode": reason}]
+    if text:
+        kept.append({"url": ORIGINAL_TEXT, "valueString": text})
+    target["_" + element] = {"extension": kept}
 
 
 def add_extension(target: Json, url: str, value: str, content: Any) -> None:

@@ -55,8 +55,7 @@ def encounter(conv: Conversion, patient: Json, pv1: Segment, status: str) -> Jso
             value = concepts.from_raw(conv, first.replace("&", "^"), pv1, 20, conv.local_system("financial-class"))
             if value is not None:
                 add_extension(resource, FINANCIAL_CLASS, "valueCodeableConcept", value)
-    conv.put(resource)
-    return resource
+    return conv.keep(resource)
 
 
 def _identify(conv: Conversion, resource: Json, patient: Json, pv1: Segment) -> None:
@@ -192,11 +191,7 @@ def additional(conv: Conversion, resource: Json, pv2: Segment) -> None:
         resource.setdefault("reasonCode", []).append(reason)
     for number, url in ((8, PLANNED_START), (9, PLANNED_END)):
         if pv2.peek(number):
-            holder: Json = {"url": url}
-            if timestamps.put_date_time(conv, holder, "valueDateTime", pv2, number):
-                resource.setdefault("extension", []).append(holder)
-            else:
-                conv.not_mapped(pv2, number)
+            timestamps.put_extension(conv, resource, url, pv2, number)
     _length(conv, resource, pv2)
     for reference in actors.practitioners(conv, pv2, 13) if pv2.peek(13) else ():
         resource.setdefault("participant", []).append(_participant("REF", "referrer", reference))

@@ -259,10 +259,7 @@ def _rare(conv: Conversion, resource: Json, obx: Segment) -> None:
     if fields[18]:
         _device(conv, resource, obx)
     if fields[19]:
-        holder: Json = {"url": ANALYSIS_TIME}
-        timestamps.put_date_time(conv, holder, "valueDateTime", obx, 19)
-        if len(holder) > 1:
-            resource.setdefault("extension", []).append(holder)
+        timestamps.put_extension(conv, resource, ANALYSIS_TIME, obx, 19)
     if fields[20]:
         site = concepts.concept(conv, obx, 20)
         if site is not None:

@@ -54,7 +54,13 @@ def identify(conv: Conversion, orc: Segment | None, obr: Segment, shared: frozen
         conv.issue("warning", "no-identifier", obr, 3, "no order number; the id holds for this message only")
         key = (conv.local_system("message"), conv.message_key(obr.where(3)))
         return Order(None, None, code, key, key)
-    return Order(placer, filler, code, _key(conv, answer, named, shared), _key(conv, question, named, shared))
+    return Order(
+        placer,
+        filler,
+        code,
+        _key(conv, "report", answer, named, shared),
+        _key(conv, "request", question, named, shared),
+    )
 
 
 def _number(conv: Conversion, orc: Segment | None, obr: Segment, number: int, kind: str) -> Json | None:
@@ -67,12 +73,14 @@ def _number(conv: Conversion, orc: Segment | None, obr: Segment, number: int, ki
     return own or other
 
 
-def _key(conv: Conversion, number: Json, service: str, shared: frozenset[tuple[str, str]]) -> tuple[str, str]:
+def _key(
+    conv: Conversion, purpose: str, number: Json, service: str, shared: frozenset[tuple[str, str]]
+) -> tuple[str, str]:
     """What names the order: its number, with the service where the number is shared by several OBRs."""
     system, value = business_ids.key_of(number)
     kind = number["type"]["coding"][0]["code"]
     key = f"{value}|{service}" if (kind, value) in shared else value
-    times = conv.occurrence(f"OBR{kind}{system}|{key}")
+    times = conv.occurrence(f"{purpose} {system}|{key}")
     return system, f"{key}#{times}" if times else key
 
 
@@ -111,8 +119,7 @@ def service_request(
     _parent(conv, resource, orc, obr)
     if orc is not None:
         _from_order_control(conv, resource, orc)
-    conv.put(resource)
-    return resource
+    return conv.keep(resource)
 
 
 def _plain(conv: Conversion, raw: str) -> str:
@@ -217,8 +224,7 @@ def report(conv: Conversion, order: Order, obr: Segment, subject: Json, encounte
     _effective(conv, resource, obr)
     timestamps.put_instant(conv, resource, "issued", obr, 22)
     _interpreters(conv, resource, obr)
-    conv.put(resource)
-    return resource
+    return conv.keep(resource)
 
 
 def _report_status(conv: Conversion, obr: Segment) -> str:

@@ -34,8 +34,7 @@ def patient(conv: Conversion, pid: Segment) -> Json:
     _sex(conv, resource, pid)
     _contact_points(conv, resource, pid)
     _circumstances(conv, resource, pid)
-    conv.put(resource)
-    return resource
+    return conv.keep(resource)
 
 
 def _identify(conv: Conversion, resource: Json, pid: Segment) -> None:
@@ -149,7 +148,9 @@ def _circumstances(conv: Conversion, resource: Json, pid: Segment) -> None:
     if language is not None:
         resource["communication"] = [{"language": language}]
     if pid.peek(16):
-        resource["maritalStatus"] = concepts.translated(conv, "marital", pid, 16)
+        marital = concepts.translated(conv, "marital", pid, 16)
+        if marital is not None:
+            resource["maritalStatus"] = marital
     _multiple_birth(conv, resource, pid)
     _death(conv, resource, pid)
 
@@ -200,9 +201,9 @@ def _extensions(conv: Conversion, resource: Json, pid: Segment) -> None:
     religion = concepts.concept(conv, pid, 17)
     if religion is not None:
         add_extension(resource, RELIGION, "valueCodeableConcept", religion)
-    place = conv.text(pid.take(23))
+    place = " ".join(text for part in pid.take(23).split("^") if (text := conv.text(part)))
     if place:
-        add_extension(resource, BIRTH_PLACE, "valueAddress", {"text": place.replace("^", " ").strip()})
+        add_extension(resource, BIRTH_PLACE, "valueAddress", {"text": place})
     for number, url in ((26, CITIZENSHIP), (39, CITIZENSHIP), (28, NATIONALITY)):
         for value in concepts.concepts(conv, pid, number) if pid.peek(number) else ():
             nested = {"url": url, "extension": [{"url": "code", "valueCodeableConcept": value}]}

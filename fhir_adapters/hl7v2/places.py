@@ -86,7 +86,7 @@ def _describe(conv: Conversion, place: Json, parts: list[str], segment: Segment,
         else:
             conv.unmapped_code("bed-status", segment, number)
     if kind:
-        place.setdefault("type", [{"coding": [{"system": _V2_TYPE, "code": kind}]}])
+        place.setdefault("type", [{"coding": [{"system": _V2_TYPE, "code": " ".join(kind.split())}]}])
     if description:
         place.setdefault("description", description)
     if comprehensive:

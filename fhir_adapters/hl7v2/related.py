@@ -188,7 +188,8 @@ def _insured(conv: Conversion, resource: Json, patient: Json, in1: Segment) -> N
     elif found:
         human = found[0]
         written = human.get("text") or " ".join([*human.get("given", ()), human.get("family", "")]).strip()
-        resource["subscriber"] = {"display": written}
+        if written:
+            resource["subscriber"] = {"display": written}
 
 
 def allergy(conv: Conversion, patient: Json, al1: Segment) -> None:

@@ -18,8 +18,7 @@ def specimen(conv: Conversion, subject: Json, spm: Segment, order_key: tuple[str
     _identify(conv, resource, spm, order_key)
     _describe(conv, resource, spm)
     _collection(conv, resource, spm)
-    conv.put(resource)
-    return resource
+    return conv.keep(resource)
 
 
 def _identify(conv: Conversion, resource: Json, spm: Segment, order_key: tuple[str, str]) -> None:
@@ -139,5 +138,4 @@ def from_order(conv: Conversion, subject: Json, obr: Segment, order_key: tuple[s
         resource["collection"] = collection
     system, value = order_key
     resource["id"] = specimen_id(conv.profile, system, f"{value}#specimen")
-    conv.put(resource)
-    return resource
+    return conv.keep(resource)

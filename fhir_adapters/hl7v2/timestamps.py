@@ -9,7 +9,7 @@ from datetime import datetime
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from fhir_adapters.hl7v2.context import Conversion, Json, keep_original
+from fhir_adapters.hl7v2.context import Conversion, Json, add_extension, keep_original
 from fhir_adapters.hl7v2.message import Segment
 
 _TIMESTAMP = re.compile(
@@ -124,6 +124,15 @@ def put_instant(conv: Conversion, target: Json, element: str, segment: Segment, 
         conv.issue("information", "precision", segment, number, text)
         return None
     return value
+
+
+def put_extension(conv: Conversion, target: Json, url: str, segment: Segment, number: int) -> None:
+    """Take a field as an extension of type dateTime; what is no date stays as an original text beside it."""
+    holder: Json = {}
+    if put_date_time(conv, holder, "valueDateTime", segment, number):
+        add_extension(target, url, "valueDateTime", holder["valueDateTime"])
+    elif holder:
+        target.setdefault("extension", []).extend(holder["_valueDateTime"]["extension"][1:])
 
 
 def put_period(conv: Conversion, target: Json, element: str, raw: str, segment: Segment, number: int) -> None:

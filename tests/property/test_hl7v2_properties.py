@@ -1,5 +1,6 @@
 """Arbitrary bytes and arbitrary messages: only AdapterError leaves, what converts is valid and the same each time."""
 
+import contextlib
 import json
 import re
 
@@ -7,7 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from fhir_adapters import hl7v2
-from fhir_adapters.errors import AdapterError
+from fhir_adapters.errors import AdapterError, ParseError
 from fhir_adapters.hl7v2.escapes import escape, unescape
 from fhir_adapters.hl7v2.framing import Frame, FrameDecoder, frame
 from fhir_adapters.json_lexeme import from_source
@@ -23,23 +24,21 @@ HEADER = msh("ADT^A01^ADT_A01").encode() + b"\r"
 @settings(max_examples=200)
 def test_only_adapter_errors_leave_on_any_bytes(data: bytes) -> None:
     for candidate in (data, b"MSH" + data, b"MSH|^~\\&" + data, HEADER + data, HEADER + b"PID|1||1\r" + data):
-        try:
+        with contextlib.suppress(AdapterError):
             hl7v2.convert(candidate, PROFILE)
-        except AdapterError:
-            pass
-        try:
+        with contextlib.suppress(AdapterError):
             hl7v2.read_header(candidate)
-        except AdapterError:
-            pass
-        try:
+        with contextlib.suppress(AdapterError):
             list(hl7v2.messages(candidate))
-        except AdapterError:
-            pass
 
 
 TEXT = st.text(alphabet=st.sampled_from('ab01.^~&\\|"-<>: +张\nFSTREXH'), max_size=12)
-NAMES = st.sampled_from(["PID", "PD1", "PV1", "PV2", "MRG", "NK1", "AL1", "DG1", "IN1", "ORC", "OBR", "OBX", "NTE", "SPM", "ZZZ", "EVN"])
-KINDS = st.sampled_from(["NM", "SN", "CE", "CWE", "ST", "TX", "DT", "TM", "TS", "DR", "CQ", "CP", "ED", "RP", "NA", "NR", "XPN", "ID", "QQ"])
+NAMES = st.sampled_from(
+    ["PID", "PD1", "PV1", "PV2", "MRG", "NK1", "AL1", "DG1", "IN1", "ORC", "OBR", "OBX", "NTE", "SPM", "ZZZ", "EVN"]
+)
+KINDS = st.sampled_from(
+    ["NM", "SN", "CE", "CWE", "ST", "TX", "DT", "TM", "TS", "DR", "CQ", "CP", "ED", "RP", "NA", "NR", "XPN", "ID", "QQ"]
+)
 
 
 @st.composite
@@ -57,8 +56,7 @@ def test_any_segments_convert_validly_or_are_refused(kind: str, lines: list[str]
     message = raw([msh(kind), pid(), *lines])
     try:
         first = hl7v2.convert(message, PROFILE)  # validates
-    except AdapterError as error:
-        assert type(error).__name__ == "ParseError", error
+    except ParseError:
         return
     assert first.to_json() == hl7v2.convert(message, PROFILE).to_json()
     assert validate_bundle(first.bundle) == []

@@ -1,4 +1,5 @@
 """PID, PD1 and MRG as Chinese hospitals fill them, and as others do."""
+# ruff: noqa: E501 - one case stands on one line
 
 from typing import Any
 

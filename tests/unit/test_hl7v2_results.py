@@ -96,8 +96,19 @@ def test_orders_begin_with_orc_or_obr() -> None:
 
 
 def test_specimens() -> None:
-    spm = {1: "1", 2: "P1&HIS^F1&LIS", 4: "BLD^Blood^HL70487", 8: "ARM^Arm^L", 12: "5^mL", 14: "haemolysed",
-           17: "20240501080000^20240501081000", 18: "20240501090000", 20: "Y", 24: "LIVE^Live^L", 27: "T1^Tube^L"}  # fmt: skip
+    spm = {
+        1: "1",
+        2: "P1&HIS^F1&LIS",
+        4: "BLD^Blood^HL70487",
+        8: "ARM^Arm^L",
+        12: "5^mL",
+        14: "haemolysed",
+        17: "20240501080000^20240501081000",
+        18: "20240501090000",
+        20: "Y",
+        24: "LIVE^Live^L",
+        27: "T1^Tube^L",
+    }
     result = oru(pid(), obr(f10="9^Ann"), obx("NM", "1"), segment("SPM", spm))
     found = one(result, "Specimen")
     assert [each["value"] for each in found["identifier"]] == ["F1", "P1"]

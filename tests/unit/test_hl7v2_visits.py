@@ -1,5 +1,7 @@
 """PV1, PV2 and what surrounds the visit: NK1, AL1, DG1, IN1."""
+# ruff: noqa: E501 - one case stands on one line
 
+import itertools
 from typing import Any
 
 import pytest
@@ -114,7 +116,7 @@ def test_places_are_a_tree_and_each_is_made_once() -> None:
     places = {each["name"]: each for each in resources(result, "Location")}
     assert list(places) == ["HOSP", "B1", "2", "W3", "305", "12", "13"]
     chain = ["12", "305", "W3", "2", "B1", "HOSP"]
-    for small, large in zip(chain, chain[1:], strict=False):
+    for small, large in itertools.pairwise(chain):
         assert places[small]["partOf"] == {"reference": f"Location/{places[large]['id']}"}
     assert "partOf" not in places["HOSP"]
 
