@@ -169,7 +169,7 @@ json_values = st.recursive(
 
 
 @given(json_values)
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_the_fast_encoder_gives_canonical_json(value: Any) -> None:
     content = encode(value)
     assert content == canonical.dump(value)
@@ -190,7 +190,7 @@ def only_rejects(envelope: bytes) -> None:
 
 
 @given(st.binary(max_size=600))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_bytes_are_read_or_rejected(content: bytes) -> None:
     only_rejects(content)
 
@@ -200,7 +200,7 @@ GOOD = Sender().envelope(HOSPITAL_A, "consent.grant", grant_body())
 
 
 @given(st.integers(0, len(GOOD) - 1), st.integers(0, 7))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_flipped_bit_of_an_envelope_is_refused(place: int, bit: int) -> None:
     altered = bytearray(GOOD)
     altered[place] ^= 1 << bit
@@ -210,7 +210,7 @@ def test_any_flipped_bit_of_an_envelope_is_refused(place: int, bit: int) -> None
 
 
 @given(json_values)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_any_json_as_an_envelope_is_read_or_rejected(value: Any) -> None:
     only_rejects(encode(value))
     only_rejects(encode({"sig": "0" * 128, "tx": value}))
@@ -225,7 +225,7 @@ def test_any_body_is_answered_with_a_code(type: str, body: dict[str, Any]) -> No
 
 
 @given(st.data())
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=100, deadline=None, suppress_health_check=list(HealthCheck))
 def test_a_body_with_one_field_replaced_never_breaks_a_rule(data: st.DataObject) -> None:
     bodies = {
         "consent.grant": grant_body(),
@@ -285,7 +285,7 @@ PROOF = PROVEN.ledger.tree.prove(f"member/{HOSPITAL_A}")
 
 
 @given(st.integers(0, len(PROOF) - 1), st.integers(1, 255))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_any_altered_state_proof_is_refused(place: int, change: int) -> None:
     altered = bytearray(PROOF)
     altered[place] ^= change
@@ -315,7 +315,7 @@ def test_any_bytes_are_read_or_refused_with_the_packages_own_error(read: Any, co
 
 
 @given(st.data())
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 def test_an_altered_genesis_is_read_or_refused(data: st.DataObject) -> None:
     value = json.loads(genesis_bytes((AUTHORITY, HOSPITAL_A)))
     target = data.draw(st.sampled_from([value, value["members"][0], value["members"][0]["keys"][0]]))
