@@ -19,7 +19,8 @@ from tests.exchange_world import AUTHORITY, CHAIN, OTHER, PERSON, A, B, World, k
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+    monkeypatch.setattr("bridge.services.exchange.RETRY_SECONDS", 0.01)
     directory = tmp_path / "consortium"
     directory.mkdir()
     made = World(directory)
