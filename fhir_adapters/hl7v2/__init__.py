@@ -29,7 +29,7 @@ from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
 from fhir_adapters.result import ConversionResult, Issue
 from fhir_adapters.validation import require_valid
 
-__all__ = ["ADAPTER", "convert", "messages", "read_header"]
+__all__ = ["ADAPTER", "check_supported", "convert", "messages", "read_header"]
 
 ADAPTER = "hl7v2/1.0"
 """Name and version of this adapter, for lineage. The version changes when the same bytes give another Bundle."""

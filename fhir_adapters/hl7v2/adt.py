@@ -64,13 +64,17 @@ def person_details(conv: Conversion, group: Node, patient: Json) -> None:
 
 
 def visit_of(conv: Conversion, group: Node, patient: Json, status: str) -> Json | None:
-    """The Encounter of the group's PV1, None when there is none or it says nothing."""
+    """The Encounter of the group's PV1, None when there is none or it says nothing.
+
+    An event about a visit makes one of a patient class alone; in person events and results such a PV1 is a formality.
+    """
     pv1 = group.first("PV1")
     if pv1 is None:
         return None
-    if not encounters.worth_mapping(pv1):
+    if not status and not encounters.worth_mapping(pv1):
         pv1.take(1)
-        pv1.take(2)
+        if pv1.peek(2) in encounters.NO_CLASS:
+            pv1.take(2)
         return None
     visit = encounters.encounter(conv, patient, pv1, status)
     pv2 = group.first("PV2")

@@ -24,6 +24,10 @@ _PARTICIPANTS = ((7, "ATND", "attender"), (8, "REF", "referrer"), (9, "CON", "co
 _PLACES = ((6, "completed", False), (11, "active", True), (42, "planned", False), (43, "completed", True))
 
 
+NO_CLASS = frozenset({"", "N", "U"})
+"""Patient classes (table 0004) that say nothing: not applicable, unknown."""
+
+
 def worth_mapping(pv1: Segment) -> bool:
     """Whether PV1 says anything: person events (A28, A31) carry one that holds a class and nothing else."""
     return any(number > 2 for number in pv1.left())

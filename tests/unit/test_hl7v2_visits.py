@@ -153,6 +153,13 @@ def test_a_person_event_with_an_empty_visit_has_no_encounter() -> None:
     assert result.issues == ()
 
 
+def test_a_class_alone_makes_a_visit_only_of_an_event_about_visits() -> None:
+    assert one(adt("A01", pid(), "PV1|1|I"), "Encounter")["class"]["code"] == "IMP"
+    update = adt("A31", pid(), "PV1|1|I")
+    assert resources(update, "Encounter") == []
+    assert ("not-mapped", "PV1[1]-2") in remarks(update)
+
+
 def test_hospitalization_and_pv2() -> None:
     result = adt(
         "A03",
