@@ -112,6 +112,7 @@ def _value(conv: Conversion, resource: Json, obx: Segment, result_status: str) -
             conv.not_mapped(obx, 6)
         return
     at = values.Field(conv, obx, own_unit)
+    before = len(resource)
     if not kind:
         conv.issue("warning", "missing", obx, 2, "no value type; the value is kept as text")
         kind = "ST"
@@ -125,8 +126,7 @@ def _value(conv: Conversion, resource: Json, obx: Segment, result_status: str) -
             resource["valueString"] = text
     else:
         _repeated(at, resource, kind, raw.split("~"))
-    has_value = any(name.startswith("value") for name in resource) or "component" in resource
-    if not has_value and not _has_attachment(resource):
+    if len(resource) == before and not _has_attachment(resource):
         resource["dataAbsentReason"] = _absent("unknown")
 
 

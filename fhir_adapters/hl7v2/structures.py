@@ -142,7 +142,9 @@ def _fits(node: Node, name: str) -> bool:
     if name in node.group.once:
         return name not in node.names
     opens = node.group.opens
-    return name in opens and not any(later in node.names for later in opens[opens.index(name) :])
+    if name not in opens or name in node.names:
+        return False
+    return len(opens) == 1 or not any(later in node.names for later in opens[opens.index(name) + 1 :])
 
 
 def _open(path: list[Node], group: Group, segment: Segment, name: str) -> None:

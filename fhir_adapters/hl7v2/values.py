@@ -99,7 +99,7 @@ def quantity(text: str, own_unit: Unit, comparator: str = "") -> Json | None:
     return made
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Field:
     """The OBX-5 being read: its conversion, its segment and the unit of OBX-6."""
 
