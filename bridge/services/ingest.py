@@ -231,12 +231,16 @@ class IngestService:
         """Convert one message; no transaction is open meanwhile."""
         raw = self._inbox.raw(claim)
         result = self._converter(raw, claim.format, self._profile(claim.source))
-        resources = [entry["resource"] for entry in result.bundle.get("entry", ())]
+        entries = result.bundle.get("entry", ())
+        resources = [entry["resource"] for entry in entries]
         patients = {subject_of(each) for each in resources if each.get("resourceType") == "Patient"}
         named = patients or {subject_of(each) for each in resources} - {NODE}
         subject = named.pop() if len(named) == 1 else None
         lineage = Lineage(claim.source, claim.digest, adapter_of(claim.format))
-        writes = tuple(RecordWrite(each, lineage, subject_of(each, subject or NODE)) for each in resources)
+        writes = tuple(
+            RecordWrite(each, lineage, subject_of(each, subject or NODE), mention=is_mention(entry))
+            for entry, each in zip(entries, resources, strict=True)
+        )
         return _Converted(claim, writes, tuple(issue.as_dict() for issue in result.issues), subject)
 
     def _store(self, connection: Connection, converted: Sequence[_Converted]) -> list[list[PutResult]]:
@@ -278,6 +282,11 @@ class IngestService:
         for holder in self._inbox.lease_holders():
             if is_gone(holder):
                 self._inbox.recover(process_prefix(holder))
+
+
+def is_mention(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of a converted Bundle creates its resource only where there is none ("If-None-Match: *")."""
+    return bool(entry.get("request", {}).get("ifNoneMatch") == "*")
 
 
 def adapter_of(format: str) -> str:

@@ -29,11 +29,15 @@ class Lineage:
 
 @dataclass(frozen=True, slots=True)
 class RecordWrite:
-    """A resource to be stored, for whose data key: ``subject`` is "Patient/<id>" or "node"."""
+    """A resource to be stored, for whose data key: ``subject`` is "Patient/<id>" or "node".
+
+    ``mention``: the source speaks of something else and merely names this resource (``bridge.storage.mentions``).
+    """
 
     resource: dict[str, Any] | bytes = field(repr=False)
     lineage: Lineage
     subject: str
+    mention: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +100,7 @@ class PreparedWrite:
     neutral: bytes = field(repr=False)
     lineage: Lineage
     subject: str
+    mention: bool = False
 
 
 def prepared(write: RecordWrite) -> PreparedWrite:
@@ -114,7 +119,7 @@ def prepared(write: RecordWrite) -> PreparedWrite:
     meta = {name: value for name, value in given.items() if name not in {"versionId", "lastUpdated"}}
     meta.setdefault("source", f"urn:yiqiao:source:{quote(write.lineage.source, safe='')}")
     neutral = {**resource, "meta": meta}
-    return PreparedWrite(kind, id, neutral, canonical.dump(neutral), write.lineage, write.subject)
+    return PreparedWrite(kind, id, neutral, canonical.dump(neutral), write.lineage, write.subject, write.mention)
 
 
 def version_content(write: PreparedWrite, version: int, updated: int) -> bytes:

@@ -22,6 +22,7 @@ from anchor.gm import sm3
 from bridge.errors import Gone, NotFound
 from bridge.storage.database import read_transaction
 from bridge.storage.keyring import KeyRing
+from bridge.storage.mentions import says_as_much
 from bridge.storage.outbox import Outbox
 from bridge.storage.record_search import run_search
 from bridge.storage.record_tables import CURRENT, RESOURCE, VERSION, opened, select_versions
@@ -224,7 +225,10 @@ class RecordStore:
         for write in writes:
             before = current.get((write.type, write.id))
             mark = self._keyring.blind("resource.content", write.neutral)
-            if before is not None and before.content_key == mark and bool(before.deleted) == deleted:
+            if before is not None and (
+                (before.content_key == mark and bool(before.deleted) == deleted)
+                or (write.mention and not before.deleted and not self._may_replace(connection, write, before))
+            ):
                 results.append(PutResult(write.type, write.id, before.version, False, None))
                 continue
             change = self._change(write, before, mark, deleted)
@@ -233,6 +237,12 @@ class RecordStore:
         if changes:
             self._insert(connection, changes)
         return results
+
+    def _may_replace(self, connection: Connection, write: PreparedWrite, before: Row[Any]) -> bool:
+        """Whether a mention says at least as much as the stored version."""
+        place = {"of_type": write.type, "of_id": write.id, "of_version": before.version}
+        row = connection.execute(_VREAD, place).one()
+        return says_as_much(write.resource, opened(self._keyring, row).resource())
 
     def _change(self, write: PreparedWrite, before: Row[Any] | None, mark: bytes, deleted: bool) -> _Change:
         number = 1 if before is None else before.version + 1

@@ -16,6 +16,7 @@ from types import MappingProxyType
 
 from cryptography.hazmat.primitives.hashes import SM3, Hash
 
+from fhir_adapters.bundle_entry import ACTORS_AND_PLACES, entry
 from fhir_adapters.errors import UnsupportedMessage
 from fhir_adapters.hl7v2 import adt, oru
 from fhir_adapters.hl7v2.charset import Decoded, decode
@@ -37,6 +38,8 @@ ADAPTER = "hl7v2/1.0"
 _CONVERTERS: MappingProxyType[str, Callable[[Conversion, Message], None]] = MappingProxyType(
     {"ADT": adt.convert, "ORU": oru.convert}
 )
+_MENTIONED = MappingProxyType({"ADT": ACTORS_AND_PLACES, "ORU": ACTORS_AND_PLACES | {"Patient", "Encounter"}})
+"""By message type: what it names in passing. A laboratory knows less of a patient than admission does."""
 _TRIGGERS = MappingProxyType({"ADT": frozenset(ADT_EVENTS), "ORU": ORU_EVENTS})
 
 # FHIR strings allow of the control characters only tab, line feed and carriage return.
@@ -117,8 +120,9 @@ def _bundle(conv: Conversion, message: Message, digest: str) -> Json:
     bundle: Json = {"resourceType": "Bundle", "type": "transaction"}
     if recorded is not None:
         bundle["timestamp"] = recorded
+    mentioned = _MENTIONED[conv.header.type]
     bundle["entry"] = [
-        {"fullUrl": f"{base}/{reference}", "resource": resource, "request": {"method": "PUT", "url": reference}}
+        entry(base, reference, resource, mention=resource["resourceType"] in mentioned)
         for reference, resource in conv.resources.items()
     ]
     return bundle

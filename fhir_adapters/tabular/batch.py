@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 from cryptography.hazmat.primitives.hashes import SM3, Hash
 
+from fhir_adapters.bundle_entry import ACTORS_AND_PLACES, entry
 from fhir_adapters.identifiers import identifier, is_valid_uscc, organization_id, patient_id, provenance_id
 from fhir_adapters.identifiers.build import PROJECT_SYSTEMS, assigning_system, kind_system
 from fhir_adapters.profile import SourceProfile
@@ -29,12 +30,15 @@ class Batch:
         self.expected: dict[str, tuple[Row, str]] = {}
         """Report -> (a row of it, how many rows it says to have)."""
         self._resources: dict[str, Json] = {}
+        self._owned: set[str] = set()
         self._sources: dict[str, _Source] = {}
 
     def put(self, resource: Json, *, owner: bool = False) -> str:
         """Add a resource, return its reference. ``owner``: the row is about it, so it replaces what is known."""
         reference = f"{resource['resourceType']}/{resource['id']}"
         known = self._resources.get(reference)
+        if owner:
+            self._owned.add(reference)
         if known is None or owner:
             self._resources[reference] = resource
         else:
@@ -83,11 +87,8 @@ class Batch:
         return built
 
     def _entry(self, reference: str, resource: Json) -> Json:
-        return {
-            "fullUrl": f"{self.profile.base_url}/{reference}",
-            "resource": resource,
-            "request": {"method": "PUT", "url": reference},
-        }
+        mention = resource["resourceType"] in ACTORS_AND_PLACES and reference not in self._owned
+        return entry(self.profile.base_url, reference, resource, mention=mention)
 
     def _provenance(self, patient: str, source: "_Source") -> None:
         digest = rows_digest(source.rows)

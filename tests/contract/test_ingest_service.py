@@ -343,3 +343,24 @@ def test_a_patient_is_found_with_those_merged_into_it(stores: Stores) -> None:
     assert identity.subjects("urn:test:mrn", "nobody") == []
     assert identity.find("urn:test:mrn", "") == []
     assert [each.type for each in identity.compartment("Patient/p1")] == ["Patient"]
+
+
+def test_a_report_takes_nothing_away_from_what_admission_said(stores: Stores) -> None:
+    full = message(1)
+    report = b"\r".join(
+        [
+            b"MSH|^~\\&|LIS|SITE|YIQIAO|SITE|20260302080000+0800||ORU^R01^ORU_R01|R1|P|2.5.1|||||CHN|UNICODE UTF-8",
+            b"PID|1||100^^^HOSP^MR",
+            b"OBR|1||L1|CBC^Count^L|||20260302070000+0800||||||||||||||||||F",
+            b"OBX|1|NM|WBC^White cells^L||5.10|10*9/L|||||F",
+            b"",
+        ]
+    )
+    ingest = service(stores)
+    ingest.receive("his", full)
+    ingest.process(10)
+    before = stores.records.read("Patient", _patient_id(stores))
+    ingest.receive("his", report)
+    ingest.process(10)
+    assert stores.records.read("Patient", _patient_id(stores)) == before
+    assert stores.records.count("Observation") == 1

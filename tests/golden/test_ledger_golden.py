@@ -1,6 +1,6 @@
 """One fixed stream of transactions: every engine, version and language must give these bytes at every height.
 
-SM2 signatures are randomised, so the signed envelopes are part of the golden file. ``YIQIAO_REGENERATE=1`` in the
+SM2 signatures are randomised, so the signed envelopes are part of the golden file. ``YIQIAO_REGENERATE_GOLDEN=1`` in the
 environment makes this module sign the stream anew and write the file; the diff is then to be explained in the commit.
 """
 
@@ -46,7 +46,7 @@ from tests.ledger_consortium import (
 )
 
 FILE = Path(__file__).parent / "ledger" / "stream.json"
-REGENERATE = os.environ.get("YIQIAO_REGENERATE") == "1"
+REGENERATE = os.environ.get("YIQIAO_REGENERATE_GOLDEN") == "1"
 
 
 def described(block: BlockResult, header: bytes) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Files of the standard views and the exact Bundles they become.
 
-After a meant change: ``YIQIAO_UPDATE_GOLDEN=1 python -m pytest tests/golden/test_tabular_golden.py`` and read the diff.
+After a meant change: ``YIQIAO_REGENERATE_GOLDEN=1 python -m pytest tests/golden/test_tabular_golden.py`` and read the diff.
 """
 
 import json
@@ -38,7 +38,7 @@ def test_golden(name: str, charset: str):
     raw = (FOLDER / f"{name}.csv").read_text("utf-8").encode(charset)
     result = fhir_adapters.convert(raw, "csv", PROFILE)
     expected = FOLDER / f"{name}.json"
-    if os.environ.get("YIQIAO_UPDATE_GOLDEN"):
+    if os.environ.get("YIQIAO_REGENERATE_GOLDEN"):
         expected.write_bytes(readable(result))
     assert readable(result) == expected.read_bytes()
 
