@@ -1,6 +1,6 @@
 """Files of the standard views and the exact Bundles they become.
 
-After a meant change: ``YIQIAO_REGENERATE_GOLDEN=1 python -m pytest tests/golden/test_tabular_golden.py`` and read the diff.
+After a wanted change: ``YIQIAO_REGENERATE_GOLDEN=1 pytest tests/golden/test_tabular_golden.py`` and read the diff.
 """
 
 import json
