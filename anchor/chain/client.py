@@ -14,9 +14,9 @@ from typing import Any, Protocol
 class TransactionResult:
     """What became of one submitted transaction.
 
-    ``code`` is "ok" or a stable refusal code (``anchor.transaction.Code``). ``height`` (block), ``index`` (position in the
-    ledger's log) and ``block_time`` (Unix seconds) are set when the code is "ok". ``expected_seq`` is set
-    with code "bad-sequence": the number the ledger would have taken from this sender.
+    ``code`` is "ok" or a stable refusal code (``anchor.transaction.Code``). ``height`` (block), ``index`` (position in
+    the ledger's log) and ``block_time`` (Unix seconds) are set when the code is "ok". ``expected_seq`` is set with code
+    "bad-sequence": the number the ledger would have taken from this sender.
     """
 
     tx_id: str
@@ -76,7 +76,7 @@ class Health:
 
 
 class ChainClient(Protocol):
-    """Submits to and reads from the consortium ledger. All methods raise ``ChainUnavailable`` when it cannot be reached."""
+    """Submits to and reads from the consortium ledger; every method but ``health`` may raise ``ChainUnavailable``."""
 
     def submit(self, envelopes: Sequence[bytes]) -> list[TransactionResult]:
         """Submit signed transactions in order and wait until each is committed or refused; safe to repeat."""

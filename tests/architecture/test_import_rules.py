@@ -8,9 +8,9 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def lint_imports(config: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", "import sys; from importlinter.cli import lint_imports_command as c; sys.exit(c())"]
+    code = "import sys; from importlinter.cli import lint_imports_command as command; sys.exit(command())"
     return subprocess.run(
-        [*command, "--config", str(config), "--no-cache"],
+        [sys.executable, "-c", code, "--config", str(config), "--no-cache"],
         cwd=cwd,
         env={"PYTHONPATH": str(cwd), "PATH": "/usr/bin:/bin"},
         capture_output=True,
@@ -32,7 +32,8 @@ def test_a_planted_violation_breaks_the_rules(tmp_path):
     config = tmp_path / "rules.toml"
     config.write_text(
         '[tool.importlinter]\nroot_packages = ["bridge", "fhir_adapters", "anchor"]\n'
-        '[[tool.importlinter.contracts]]\nname = "layers"\ntype = "layers"\nlayers = ["bridge", "fhir_adapters | anchor"]\n'
+        '[[tool.importlinter.contracts]]\nname = "layers"\ntype = "layers"\n'
+        'layers = ["bridge", "fhir_adapters | anchor"]\n'
     )
     outcome = lint_imports(config, tmp_path)
     assert outcome.returncode == 1

@@ -1,7 +1,7 @@
 """One fixed stream of transactions: every engine, version and language must give these bytes at every height.
 
 SM2 signatures are randomised, so the signed envelopes are part of the golden file. ``YIQIAO_REGENERATE_GOLDEN=1`` in
-the environment makes this module sign the stream anew and write the file; the diff is then to be explained in the commit.
+the environment makes this module sign the stream anew and write the file; the commit then explains the diff.
 """
 
 from __future__ import annotations

@@ -58,7 +58,7 @@ def test_a_new_home_is_a_safe_production_node(home: Path) -> None:
         pytest.param({"MLLP__PORT": "18080"}, "mllp.port", id="one port for two listeners"),
         pytest.param({"MLLP__SOURCE": "his"}, "mllp.source", id="MLLP fed into a view source"),
         pytest.param({"HTTP__TLS_CERTIFICATE": "a.pem"}, "http.tls_key", id="certificate without key"),
-        pytest.param({"HTTP__TLS_CERTIFICATE": "a.pem", "HTTP__TLS_KEY": "b.pem"}, "tls_certificate", id="no such file"),
+        pytest.param({"HTTP__TLS_CERTIFICATE": "a", "HTTP__TLS_KEY": "b"}, "tls_certificate", id="no such file"),
         pytest.param({"LEDGER__CHAIN": ""}, "ledger.chain", id="no chain"),
         pytest.param({"LEDGER__GENESIS": "none.json"}, "ledger.genesis", id="missing genesis"),
         pytest.param({"LEDGER__ENGINE": "remote"}, "ledger.url", id="remote engine without url"),
@@ -187,7 +187,11 @@ def test_the_value_of_a_wrong_setting_is_not_repeated(home: Path) -> None:
 
 @pytest.mark.parametrize(
     "content",
-    [pytest.param("[node", id="not TOML"), pytest.param("home = 1", id="sets home"), pytest.param("x = 1", id="unknown")],
+    [
+        pytest.param("[node", id="not TOML"),
+        pytest.param("home = 1", id="sets home"),
+        pytest.param("x = 1", id="unknown"),
+    ],
 )
 def test_a_config_file_that_cannot_be_used(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.toml").write_text(content)
