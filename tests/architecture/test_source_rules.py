@@ -11,9 +11,12 @@ SOURCES = [path for package in PACKAGES for path in sorted((ROOT / package).rglo
 
 DRAWER_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "misc", "core", "lib"}
 
-# The ledger's rules must give every member the same answer: nothing in them asks the clock, the disk, the network, chance.
+# The ledger's rules must give every member the same answer: nothing in them asks clock, disk, network or chance.
 DETERMINISTIC = ["ledger", "transaction", "state_tree", "merkle", "canonical"]
-IMPURE_MODULES = set("time random secrets datetime os socket requests sqlite3 threading locale uuid".split())
+IMPURE_MODULES = {
+    *("time", "datetime", "random", "secrets", "uuid", "locale"),
+    *("os", "socket", "requests", "sqlite3", "threading"),
+}
 
 
 def deterministic_sources() -> list[Path]:
