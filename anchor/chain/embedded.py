@@ -20,14 +20,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from anchor import checkpoint
 from anchor import genesis as genesis_file
 from anchor.chain.client import CommittedTransaction, Health, StateProof, TransactionResult
 from anchor.chain.embedded_replay import StoredBlock
 from anchor.chain.embedded_sequencer import Sequencer
-from anchor.chain.embedded_store import LedgerFile, TransactionRow, storage_errors
+from anchor.chain.embedded_store import LedgerFile, TransactionRow, decode_state, storage_errors
 from anchor.chain.embedded_tail import check_tail
 from anchor.chain.embedded_witness import accept_cosignatures, with_cosignatures, witnessed_size
 from anchor.chain.embedded_writer import BlockWriter
@@ -141,14 +139,13 @@ class EmbeddedChain:
         """Return a committed value of the state (keys are listed in ``anchor.ledger``), or None."""
         with self._read() as file:
             content = file.state(key)
-        value: dict[str, Any] | None = None if content is None else orjson.loads(content)
-        return value
+        return None if content is None else decode_state(content)
 
     def state_with_prefix(self, prefix: str, limit: int = 1000) -> dict[str, dict[str, Any]]:
         """Return up to ``limit`` (at most 1,000) committed values whose keys start with ``prefix``, in key order."""
         with self._read() as file:
             rows = file.states(prefix, _page(limit))
-        return {key: orjson.loads(content) for key, content in rows}
+        return {key: decode_state(content) for key, content in rows}
 
     def state_proof(self, key: str) -> StateProof:
         """Return a value of the latest state with its proof."""

@@ -20,16 +20,15 @@ from anchor.chain.embedded_compare import (
     compare_state,
     signed_by_member,
 )
-from anchor.chain.embedded_store import BlockRow, LedgerFile
+from anchor.chain.embedded_store import BlockRow, LedgerFile, pack_buckets
 from anchor.errors import ChainCorrupt, FormatError
 from anchor.gm import sm3
-from anchor.ledger import Head, Ledger, block_header, ledger_checkpoint, log_entry
-from anchor.merkle import leaf_hash
+from anchor.ledger import BlockResult, Head, Ledger, block_header, ledger_checkpoint
 from anchor.state_store import MemoryState
 from anchor.tiles import TileLog
-from anchor.transaction import parse
 
 _PAGE = 64
+_MISSING = "is missing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +74,7 @@ def replay(genesis: bytes, blocks: Iterable[StoredBlock]) -> Ledger:
     ledger = Ledger.in_memory(parsed)
     previous = parsed.digest
     for block in blocks:
-        difference = _replay_block(ledger, block, previous)
-        if difference is not None:
-            raise ChainCorrupt(f"{difference.where}: {difference.what}")
+        replay_block(ledger, block, previous)
         previous = sm3(block.header)
     return ledger
 
@@ -104,6 +101,7 @@ class _FileCheck:
     def __init__(self, file: LedgerFile, genesis: bytes) -> None:
         self.differences: list[Difference] = []
         self._file = file
+        self._genesis = genesis
         self._state = MemoryState()
         self._ledger = Ledger.in_memory(genesis_file.parse(genesis), state=self._state)
         self._tiles = ComparedTiles(file, self.differences)
@@ -113,7 +111,8 @@ class _FileCheck:
     def run(self, progress: Progress | None) -> list[Difference]:
         """Check everything and return the differences."""
         last = self._file.height()
-        whole = True
+        self._check_genesis()
+        whole = not any(each.what == _MISSING for each in self.differences)
         while whole and self._height < last:
             whole = all(self._take(row) for row in self._file.blocks(self._height + 1, _PAGE))
             if progress is not None:
@@ -133,28 +132,67 @@ class _FileCheck:
     def _take(self, row: BlockRow) -> bool:
         """Replay one stored block; returns whether it follows."""
         if row.height != self._height + 1:
-            self.differences.append(Difference(f"block {self._height + 1}", "is missing"))
+            self.differences.append(Difference(f"block {self._height + 1}", _MISSING))
             return False
         block = StoredBlock.read(self._file, row)
-        found = _replay_block(self._ledger, block, self._previous) or self._check_note(block)
-        if found is not None:
+        found = _replay_block(self._ledger, block, self._previous)
+        if isinstance(found, Difference):
             self.differences.append(found)
             return False
-        self._log.append([leaf_hash(entry) for entry in _entries(block)])
+        self._check_row(row, found)
+        self._log.append([one.leaf for one in found.accepted])
         self._previous = sm3(block.header)
         return True
 
-    def _check_note(self, block: StoredBlock) -> Difference | None:
+    def _check_row(self, row: BlockRow, result: BlockResult) -> None:
+        """Check what a block's row holds beside header and checkpoint, and that a member signed the latter."""
+        where = f"block {row.height}"
+        if row.frontier != b"".join(result.log.frontier):
+            self.differences.append(Difference(where, "has another log frontier than its transactions give"))
+        if row.buckets != pack_buckets(result.tree.buckets):
+            self.differences.append(Difference(where, "names other buckets than its transactions changed"))
+        self._check_note(where, row.note)
+
+    def _check_note(self, where: str, note: bytes) -> None:
         """Check the host's signature on the checkpoint after a block; its host may be any member, at any time."""
-        signed = checkpoint.parse(block.note)
-        for signature in signed.signatures:
-            if signed_by_member(signed.checkpoint, signature, self._state):
-                return None
-        return Difference(f"block {block.height}", "has a checkpoint that no member signed")
+        signed = checkpoint.parse(note)
+        if not any(signed_by_member(signed.checkpoint, one, self._state) for one in signed.signatures):
+            self.differences.append(Difference(where, "has a checkpoint that no member signed"))
+
+    def _check_genesis(self) -> None:
+        """Check the row of height 0, which follows from the genesis file alone."""
+        rows = self._file.blocks(0, 1)
+        if not rows or rows[0].height != 0:
+            self.differences.append(Difference("block 0", _MISSING))
+            return
+        row, head = rows[0], self._ledger.head
+        expected = (head.time, 0, self._genesis, self._ledger.tree.root, b"", b"")
+        if (row.time, row.log_size, row.header, row.state_root, row.frontier, row.buckets) != expected:
+            self.differences.append(Difference("block 0", "is not what the genesis file gives"))
+        try:
+            signed = checkpoint.parse(row.note)
+        except FormatError:
+            self.differences.append(Difference("block 0", "has a checkpoint that cannot be read"))
+            return
+        if signed.checkpoint != ledger_checkpoint(self._ledger.chain, head, self._ledger.tree.root):
+            self.differences.append(Difference("block 0", "has a checkpoint of another state or log"))
+        else:
+            self._check_note("block 0", row.note)
 
 
-def _replay_block(ledger: Ledger, block: StoredBlock, previous: bytes) -> Difference | None:
-    """Apply a stored block and commit it; return what does not hold, leaving the ledger before the block."""
+def replay_block(ledger: Ledger, block: StoredBlock, previous: bytes) -> BlockResult:
+    """Apply a stored block to ``ledger``, commit it and return it; ``previous`` is the hash of the block before.
+
+    Raises ``ChainCorrupt``, leaving the ledger before the block, when it does not follow.
+    """
+    found = _replay_block(ledger, block, previous)
+    if isinstance(found, Difference):
+        raise ChainCorrupt(f"{found.where}: {found.what}")
+    return found
+
+
+def _replay_block(ledger: Ledger, block: StoredBlock, previous: bytes) -> BlockResult | Difference:
+    """Apply a stored block and commit it; or return what does not hold, leaving the ledger before the block."""
     where = f"block {block.height}"
     result = ledger.apply_block(block.envelopes, block.time)
     if result.height != block.height or result.time != block.time:
@@ -183,12 +221,4 @@ def _replay_block(ledger: Ledger, block: StoredBlock, previous: bytes) -> Differ
     if signed.checkpoint != ledger_checkpoint(ledger.chain, head, result.state_root):
         return Difference(where, "has a checkpoint of another state or log")
     ledger.commit(result)
-    return None
-
-
-def _entries(block: StoredBlock) -> list[bytes]:
-    start = block.log_size - len(block.envelopes)
-    return [
-        log_entry(parse(envelope), block.height, block.time, start + position)
-        for position, envelope in enumerate(block.envelopes)
-    ]
+    return result

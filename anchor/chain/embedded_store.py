@@ -216,7 +216,7 @@ class LedgerFile:
     def state(self, key: str) -> bytes | None:
         """Return a state value's canonical bytes, or None."""
         row = self._db.execute("SELECT value FROM state WHERE key = ?", (key,)).fetchone()
-        return None if row is None else bytes(row[0])
+        return None if row is None else bytes(_typed(row, (bytes,))[0])
 
     def states(self, prefix: str, limit: int) -> list[tuple[str, bytes]]:
         """Return up to ``limit`` state values whose keys start with ``prefix``, in key order."""
@@ -224,7 +224,7 @@ class LedgerFile:
             "SELECT key, value FROM state WHERE key >= ? AND key < ? ORDER BY key LIMIT ?",
             (prefix, prefix + _AFTER, limit),
         )
-        return [(key, bytes(value)) for key, value in rows]
+        return [(key, value) for key, value in (_typed(row, (str, bytes)) for row in rows)]
 
     def all_states(self) -> Iterator[tuple[str, bytes]]:
         """Yield every state value in key order."""
@@ -333,7 +333,7 @@ class CachedState:
         content = self._file.state(key)
         if content is None:
             return None
-        decoded: Value = orjson.loads(content)
+        decoded = decode_state(content)
         self._keep({key: decoded})
         return decoded
 
@@ -351,6 +351,17 @@ class CachedState:
             self._values.move_to_end(key)
         while len(self._values) > self._capacity:
             self._values.popitem(last=False)
+
+
+def decode_state(content: bytes) -> Value:
+    """Return a stored state value; raises ``ChainCorrupt`` for bytes that are no JSON object."""
+    try:
+        value = orjson.loads(content)
+    except orjson.JSONDecodeError:
+        value = None
+    if type(value) is not dict:
+        raise ChainCorrupt("a state value in the ledger file is not what was written")
+    return value
 
 
 def pack_buckets(numbers: Iterable[int]) -> bytes:

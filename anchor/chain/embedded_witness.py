@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import orjson
-
 from anchor import checkpoint
-from anchor.chain.embedded_store import BlockRow, LedgerFile
+from anchor.chain.embedded_store import BlockRow, LedgerFile, decode_state
 from anchor.contracts.member_keys import is_live
 from anchor.contracts.view import Value
-from anchor.errors import KeyFormatError, SignatureInvalid, VerificationError
+from anchor.errors import ChainCorrupt, KeyFormatError, SignatureInvalid, VerificationError
 from anchor.gm import PublicKey
 
 MAX_MEMBERS = 4_096
@@ -35,7 +33,7 @@ def accept_cosignatures(file: LedgerFile, note: bytes, quorum: int | None) -> No
     own = checkpoint.parse(row.note)
     if offered.checkpoint.text() != own.checkpoint.text():
         raise VerificationError("the cosigned checkpoint is not this ledger's: two histories of one size")
-    members = [orjson.loads(content) for _, content in file.states("member/", MAX_MEMBERS)]
+    members = [decode_state(content) for _, content in file.states("member/", MAX_MEMBERS)]
     active = {member["org"]: member for member in members if member["status"] == "active"}
     valid = [one for one in offered.signatures if _is_valid(offered.checkpoint, one, active)]
     if not valid:
@@ -49,6 +47,8 @@ def accept_cosignatures(file: LedgerFile, note: bytes, quorum: int | None) -> No
 def witnessed_size(file: LedgerFile) -> int:
     """Return the size of the newest witnessed checkpoint, -1 when there is none."""
     content = file.meta("witnessed")
+    if content is not None and not content.isdigit():
+        raise ChainCorrupt("the ledger file does not say which checkpoint was witnessed last")
     return -1 if content is None else int(content)
 
 

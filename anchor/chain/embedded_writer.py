@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import orjson
-
 from anchor import checkpoint
 from anchor.chain.client import StateProof, TransactionResult
-from anchor.chain.embedded_store import BlockRow, CachedState, LedgerFile
+from anchor.chain.embedded_store import BlockRow, CachedState, LedgerFile, decode_state
 from anchor.errors import ChainCorrupt
 from anchor.genesis import Genesis
 from anchor.gm import PrivateKey, sm3
@@ -69,7 +67,7 @@ class BlockWriter:
         with self.file.reading():
             self._catch_up()
             content = self.file.state(key)
-            value = None if content is None else orjson.loads(content)
+            value = None if content is None else decode_state(content)
             tree = self.ledger.tree
             return StateProof(key, value, self.ledger.head.height, tree.root, tree.prove(key))
 

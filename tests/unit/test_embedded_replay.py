@@ -93,6 +93,15 @@ def test_a_sound_file_has_no_difference_and_progress_reaches_its_end(path: Path)
         ),
         pytest.param("UPDATE block SET note = x'00' WHERE height = 3", "block 3", id="checkpoint"),
         pytest.param("UPDATE block SET state_root = zeroblob(32) WHERE height = 3", "block 3", id="state-root"),
+        pytest.param("UPDATE block SET buckets = zeroblob(length(buckets)) WHERE height = 2", "block 2", id="buckets"),
+        pytest.param(
+            "UPDATE block SET frontier = zeroblob(length(frontier)) WHERE height = 2", "block 2", id="frontier"
+        ),
+        pytest.param("UPDATE block SET time = time - 5 WHERE height = 0", "block 0", id="genesis-time"),
+        pytest.param("UPDATE block SET state_root = zeroblob(32) WHERE height = 0", "block 0", id="genesis-state"),
+        pytest.param("UPDATE block SET header = x'7b7d' WHERE height = 0", "block 0", id="genesis-header"),
+        pytest.param("UPDATE block SET note = x'00' WHERE height = 0", "block 0", id="genesis-checkpoint"),
+        pytest.param("DELETE FROM block WHERE height = 0", "block 0", id="genesis-row-dropped"),
         pytest.param(
             "INSERT INTO tx SELECT 12, zeroblob(32), 3, envelope FROM tx WHERE idx = 0", "transactions", id="one-more"
         ),
@@ -111,6 +120,33 @@ def test_a_column_of_another_type_is_corrupt_and_breaks_nothing_else(path: Path)
         check_ledger(path, genesis_bytes())
     with pytest.raises(ChainCorrupt):
         open_chain(path)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param("CAST('{\"seq\":' AS BLOB)", id="cut-json"),
+        pytest.param("CAST('[1]' AS BLOB)", id="no-object"),
+        pytest.param("x'ff'", id="no-text"),
+        pytest.param("'text'", id="text-column"),
+    ],
+)
+def test_a_state_value_that_cannot_be_read_is_corrupt(path: Path, value: str) -> None:
+    """Whichever way it is read: the raw error of a JSON parser never leaves the engine."""
+    chain = open_chain(path)
+    alter(path, f"UPDATE state SET value = {value} WHERE key = 'seq/{HOSPITAL_A}'")
+    try:
+        for read in (
+            lambda: chain.state(f"seq/{HOSPITAL_A}"),
+            lambda: chain.next_seq(HOSPITAL_A),
+            lambda: chain.state_with_prefix("seq/"),
+            lambda: chain.state_proof(f"seq/{HOSPITAL_A}"),
+        ):
+            with pytest.raises(ChainCorrupt):
+                read()
+    finally:
+        chain.close()
+    assert any(each.where == f"state seq/{HOSPITAL_A}" for each in check_ledger(path, genesis_bytes()))
 
 
 def test_another_genesis_is_named(path: Path) -> None:
