@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from datetime import UTC, datetime
 
@@ -32,6 +33,7 @@ def run(seconds: float = 5.0) -> list[Comparison]:
     def theirs(message: bytes) -> dict:
         bundle = peer_convert(parse_bytes(message), config, now).bundle
         validate_bundle(bundle)
+        json.dumps(bundle, ensure_ascii=False).encode()
         return bundle
 
     comparisons = []
