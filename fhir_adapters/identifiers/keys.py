@@ -66,6 +66,26 @@ def condition_id(profile: SourceProfile, owner: str, code: str, kind: str = "") 
     return resource_id(profile.id_key, "Condition", owner, _PART.join((code, kind)))
 
 
+def medication_request_id(profile: SourceProfile, system: str, value: str) -> str:
+    """An order of a medicine by the placer's number (ORC-2), or the filler's where there is no placer's."""
+    return resource_id(profile.id_key, "MedicationRequest", system, value)
+
+
+def medication_administration_id(profile: SourceProfile, system: str, order: str, number: str) -> str:
+    """One administration of a medicine by its order's number and its own (or its time where it has none)."""
+    return resource_id(profile.id_key, "MedicationAdministration", system, _PART.join((order, number)))
+
+
+def document_id(profile: SourceProfile, system: str, value: str) -> str:
+    """A DocumentReference by the document's number; its Binary has the id of :func:`binary_id`."""
+    return resource_id(profile.id_key, "DocumentReference", system, value)
+
+
+def binary_id(profile: SourceProfile, system: str, value: str) -> str:
+    """The content of a document by the document's number."""
+    return resource_id(profile.id_key, "Binary", system, value)
+
+
 def device_id(profile: SourceProfile, system: str, value: str) -> str:
     """A device by its number."""
     return resource_id(profile.id_key, "Device", system, value)
