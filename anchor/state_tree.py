@@ -157,7 +157,11 @@ def verify_state_proof(*, key: str, value: Mapping[str, Any] | None, root: bytes
     Raises ``FormatError`` for bytes that are not a proof and ``VerificationError`` for one that does not hold.
     """
     pairs, path = _read_proof(proof)
-    key_hash = sm3(key.encode("utf-8"))
+    try:
+        key_hash = sm3(key.encode("utf-8"))
+        expected = None if value is None else sm3(encode(value))
+    except (TypeError, ValueError):  # a fraction, an integer beyond 64 bits, half a surrogate pair
+        raise VerificationError("the state proof is for another value: the state holds none of this kind") from None
     index = int.from_bytes(key_hash[:2], "big")
     found: bytes | None = None
     last = b""
@@ -167,7 +171,7 @@ def verify_state_proof(*, key: str, value: Mapping[str, Any] | None, root: bytes
         last = pair[:HASH_BYTES]
         if last == key_hash:
             found = pair[HASH_BYTES:]
-    if found != (None if value is None else sm3(encode(value))):
+    if found != expected:
         raise VerificationError("the state proof is for another value")
     digest, position = _bucket_hash(b"".join(pairs)), index
     for sibling in path:

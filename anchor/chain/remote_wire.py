@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ MAX_SUBMITTED = 256
 """Transactions of one request: a block's worth."""
 MAX_HASHES = 128
 """Hashes of one Merkle proof: twice what the largest log needs."""
+
+_HASH = re.compile(r"[0-9a-f]{64}\Z")
 
 
 def dump(value: Mapping[str, Any]) -> bytes:
@@ -115,10 +118,7 @@ def read_hashes(content: bytes) -> list[bytes]:
     items = _field(load(content), "proof", list)
     if len(items) > MAX_HASHES:
         raise FormatError("the proof is too long")
-    try:
-        return [bytes.fromhex(item) for item in items]
-    except (TypeError, ValueError):
-        raise FormatError("a proof is made of hexadecimal hashes") from None
+    return [_hash(item) for item in items]
 
 
 def write_state_proof(proof: StateProof) -> bytes:
@@ -137,15 +137,11 @@ def write_state_proof(proof: StateProof) -> bytes:
 def read_state_proof(content: bytes) -> StateProof:
     """Read a state proof; raises ``FormatError``."""
     fields = load(content)
-    try:
-        root = bytes.fromhex(_field(fields, "state_root", str))
-    except ValueError:
-        raise FormatError("a state root is hexadecimal") from None
     return StateProof(
         key=_field(fields, "key", str),
         value=read_value(fields),
         height=_field(fields, "height", int),
-        state_root=root,
+        state_root=_hash(fields.get("state_root")),
         proof=_bytes(fields.get("proof")),
     )
 
@@ -229,6 +225,12 @@ def _object(value: Any) -> dict[str, Any]:
     if type(value) is not dict:
         raise FormatError("an object was expected")
     return value
+
+
+def _hash(value: Any) -> bytes:
+    if type(value) is not str or not _HASH.match(value):
+        raise FormatError("a hash is 64 lower-case hexadecimal digits")
+    return bytes.fromhex(value)
 
 
 def _text(content: bytes) -> str:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from anchor import canonical, checkpoint, genesis, transaction
+from anchor.canonical import Lexeme
 from anchor.chain import remote_wire
 from anchor.errors import AnchorError, FormatError, TransactionRejected, VerificationError
 from anchor.ledger import RULES, Ledger, app_hash
@@ -292,6 +293,51 @@ def test_any_altered_state_proof_is_refused(place: int, change: int) -> None:
     key = f"member/{HOSPITAL_A}"
     with pytest.raises((VerificationError, FormatError)):
         verify_state_proof(key=key, value=PROVEN.ledger.get(key), root=PROVEN.ledger.tree.root, proof=bytes(altered))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param({"n": Lexeme("1.5")}, id="fraction"),
+        pytest.param({"n": Lexeme("1" * 30)}, id="huge-integer"),
+        pytest.param({"n": 2**64}, id="beyond-64-bits"),
+        pytest.param({"n": "\ud800"}, id="half-a-surrogate-pair"),
+    ],
+)
+def test_a_value_the_state_cannot_hold_is_no_proven_value(value: dict[str, Any]) -> None:
+    key = f"member/{HOSPITAL_A}"
+    with pytest.raises(VerificationError):
+        verify_state_proof(key=key, value=value, root=PROVEN.ledger.tree.root, proof=PROOF)
+    with pytest.raises(VerificationError):
+        verify_state_proof(key="\ud800", value=None, root=PROVEN.ledger.tree.root, proof=PROOF)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        pytest.param(b'"v":1', b'"v":true', id="boolean-version"),
+        pytest.param(b'"v":1', b'"v":1.0', id="fraction-version"),
+        pytest.param(PROOF[30:90], PROOF[30:90].upper(), id="upper-case"),
+        pytest.param(b'["', b'[" ', id="space-in-a-hash"),
+        pytest.param(b',"v"', b', "v"', id="space-outside"),
+    ],
+)
+def test_a_state_proof_has_one_encoding(old: bytes, new: bytes) -> None:
+    key = f"member/{HOSPITAL_A}"
+    changed = PROOF.replace(old, new)
+    assert changed != PROOF
+    with pytest.raises(FormatError):
+        verify_state_proof(key=key, value=PROVEN.ledger.get(key), root=PROVEN.ledger.tree.root, proof=changed)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0" * 63, "0" * 65, " " + "0" * 63, "0" * 62 + " 0", "A" * 64, "g" * 64, 5, None, True],
+    ids=lambda text: repr(text)[:12],
+)
+def test_a_hash_from_the_host_has_one_form(text: Any) -> None:
+    with pytest.raises(FormatError):
+        remote_wire.read_hashes(json.dumps({"proof": [text]}).encode())
 
 
 READERS = [

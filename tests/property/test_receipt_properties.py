@@ -7,12 +7,13 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anchor import checkpoint
+from anchor import canonical, checkpoint
 from anchor.checkpoint import Checkpoint, SignedCheckpoint
 from anchor.errors import AnchorError, FormatError
 from anchor.receipt import LogEntry, canonical_receipt, parse_receipt
@@ -62,12 +63,12 @@ def verdict(receipt: bytes, trust: bytes) -> str:
 def test_every_flipped_bit_is_refused_or_changes_nothing(which: int) -> None:
     receipt, trust = samples()[which], samples()[3]
     assert verdict(receipt, trust) == "verified"
-    canonical = canonical_receipt(receipt)
+    unchanged = canonical_receipt(receipt)
     accepted = []
     for bit in range(which, 8 * len(receipt), STRIDE):
         changed = bytearray(receipt)
         changed[bit // 8] ^= 1 << bit % 8
-        if verdict(bytes(changed), trust) == "verified" and canonical_receipt(bytes(changed)) != canonical:
+        if verdict(bytes(changed), trust) == "verified" and canonical_receipt(bytes(changed)) != unchanged:
             accepted.append(bit)
     assert accepted == []
 
@@ -82,6 +83,35 @@ def test_mutations_of_a_receipt_are_refused_or_change_nothing(data: st.DataObjec
     changed = receipt[:start] + inserted + receipt[end:]
     if verdict(changed, samples()[3]) == "verified":
         assert canonical_receipt(changed) == canonical_receipt(receipt)
+
+
+STRANGE = [
+    *(b"1.5", b"-0", b"1E5", b"123456789012345678901234567890", b"-1", b"9007199254740993", b"true", b"null", b"{}"),
+    *(b"[]", b'"\\u4e2d"', b'{"x":0.40}', b"[[[[[1.0]]]]]", b'"' + b"0" * 64 + b'"', b'"2026-01-01"'),
+]
+
+
+def replaced(value: Any, path: list[int], new: Any) -> Any:
+    """Return JSON values with the one that ``path`` leads to (a child's number at each level) replaced."""
+    if not path or not isinstance(value, dict | list) or not value:
+        return new
+    if isinstance(value, dict):
+        name = sorted(value)[path[0] % len(value)]
+        return {**value, name: replaced(value[name], path[1:], new)}
+    place = path[0] % len(value)
+    return [*value[:place], replaced(value[place], path[1:], new), *value[place + 1 :]]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 2), st.lists(st.integers(0, 20), min_size=1, max_size=6), st.sampled_from(STRANGE))
+def test_a_strange_value_in_any_place_is_refused_or_changes_nothing(which: int, path: list[int], new: bytes) -> None:
+    """Fractions, huge integers, booleans for numbers: also where a field is hashed and not read."""
+    receipt, trust = samples()[which], samples()[3]
+    changed = canonical.dump(replaced(canonical.load(receipt), path, canonical.load(new)))
+    if verdict(changed, trust) == "verified":
+        assert canonical_receipt(changed) == canonical_receipt(receipt)
+    strange_trust = canonical.dump(replaced(canonical.load(trust), path, canonical.load(new)))
+    verdict(receipt, strange_trust)
 
 
 @settings(max_examples=200, deadline=None)
