@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from fhir_adapters.hl7v2 import concepts, timestamps
 from fhir_adapters.hl7v2.context import ORIGINAL_TEXT, Conversion, Json
 from fhir_adapters.hl7v2.message import NULL, Segment
-from fhir_adapters.hl7v2.units import UCUM, ucum_code
 from fhir_adapters.json_lexeme import Lexeme, from_source
+from fhir_adapters.units import UCUM, ucum_code
 
 VALUE = 5
 ATTACHMENT = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Observation.value"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fhir_adapters.hl7v2.units import MAX_UNIT_CHARS, ucum_code
+from fhir_adapters.units import MAX_UNIT_CHARS, ucum_code
 
 
 @pytest.mark.parametrize(

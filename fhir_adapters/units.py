@@ -15,7 +15,7 @@ UCUM = "http://unitsofmeasure.org"
 MAX_UNIT_CHARS = 60
 """Longest text that is looked at as a unit; longer ones are prose."""
 
-_TABLE = json.loads(files("fhir_adapters").joinpath("hl7v2", "units.json").read_bytes())
+_TABLE = json.loads(files("fhir_adapters").joinpath("units.json").read_bytes())
 _METRIC = frozenset(_TABLE["metric"])  # atoms that take a prefix
 _PLAIN = frozenset(_TABLE["plain"])  # atoms that do not
 _WRITTEN: dict[str, str] = _TABLE["written"]  # not UCUM, and meaning exactly one UCUM term
