@@ -3,12 +3,12 @@
 The text is the one transparency logs use (C2SP tlog-checkpoint and signed-note), with SM3 roots and an SM2 signature
 type of our own, described for implementers in ``docs/receipt-format.md``::
 
-    yiqiao/log/91110000100000000A/2026      origin: which log
+    yiqiao/log/12990000MB00000277/2026      origin: which log
     42                                      size: number of entries
     0bLk…=                                  root: RFC 6962 tree head over SM3, base64
     time 1767225600                         extension lines: a name, a space, a value
                                             blank line
-    — 91110000100000000A dGhl…=             signatures: em dash, organisation, base64(key hash ‖ time ‖ r‖s)
+    — 12990000MB00000277 dGhl…=             signatures: em dash, organisation, base64(key hash ‖ time ‖ r‖s)
 
 What is signed is ``cosignature/v1-sm2\\ntime T\\n`` followed by the text up to and including the last line before the
 blank one, so that every signature says when its signer saw the log at that size. A note has exactly one encoding: what

@@ -275,3 +275,8 @@ def _integer(value: Any, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= MAX_TIME:
         raise FormatError(f"{what} is a whole number")
     return value
+
+
+def majority(members: Iterable[Mapping[str, Any]]) -> int:
+    """Return how many signatures are a majority of the active members, the host's own included; at least 1."""
+    return len([member for member in members if member["status"] == "active"]) // 2 + 1

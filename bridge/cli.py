@@ -85,7 +85,7 @@ def yiqiao(context: click.Context) -> None:
     \b
     Example:
       yiqiao convert adt.hl7 --out bundles.ndjson
-      yiqiao init ~/node --org 12110000400686125F --name "第一医院" --role hospital
+      yiqiao init ~/node --org 12990000MB00000277 --name "第一医院" --role hospital
     """
     if context.invoked_subcommand is None:
         raise click.UsageError("name a command / 请指定命令")

@@ -103,11 +103,11 @@ class AnchoringSettings(_Section):
 
 
 class WitnessSettings(_Section):
-    """Cosigning of the ledger's checkpoints."""
+    """Cosigning of the ledger's checkpoints. ``quorum`` 0: a majority of the active members."""
 
     enabled: bool
     period_seconds: float = Field(gt=0)
-    quorum: int = Field(ge=1)
+    quorum: int = Field(ge=0)
 
 
 class WorkerSettings(_Section):

@@ -213,7 +213,12 @@ def _chain(settings: Settings, signer: Signer, genesis: bytes, clock: Clock) -> 
     ledger = settings.ledger
     if ledger.engine == "embedded":
         return EmbeddedChain(
-            settings.path(ledger.path), genesis=genesis, host_key=signer.sign, host_org=signer.org, clock=clock
+            settings.path(ledger.path),
+            genesis=genesis,
+            host_key=signer.sign,
+            host_org=signer.org,
+            clock=clock,
+            quorum=settings.witness.quorum or None,
         )
     auth = PeerAuth(org=signer.org, key=signer.sign, audience=ledger_host(settings, genesis), clock=clock)
     return RemoteChain(ledger.url, auth=auth, timeout_seconds=ledger.timeout_seconds)

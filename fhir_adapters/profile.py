@@ -10,7 +10,7 @@ A profile is a TOML file; every key is optional except ``name``::
     validate = true
 
     [organization]                       # the institution the source belongs to
-    identifier = "91330100MA27XXXX0X"    # 统一社会信用代码
+    identifier = "12990000MB00000277"    # 统一社会信用代码
     name = "第一人民医院"
 
     [assigning_authorities]              # namespace in the source -> identifier system

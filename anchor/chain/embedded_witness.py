@@ -8,6 +8,7 @@ from anchor.contracts.member_keys import is_live
 from anchor.contracts.view import Value
 from anchor.errors import ChainCorrupt, KeyFormatError, SignatureInvalid, VerificationError
 from anchor.gm import PublicKey
+from anchor.trust import majority
 
 MAX_MEMBERS = 4_096
 """Members read at once: far above what one consortium has."""
@@ -40,7 +41,7 @@ def accept_cosignatures(file: LedgerFile, note: bytes, quorum: int | None) -> No
         raise VerificationError("the note carries no valid signature of an active member")
     file.add_cosignatures(row.log_size, [(one.org, one.key_hash, one.time, one.value) for one in valid])
     signed = with_cosignatures(file, row)
-    if len(_signers(signed, active)) >= (quorum or len(active) // 2 + 1) and row.log_size > witnessed_size(file):
+    if len(_signers(signed, active)) >= (quorum or majority(members)) and row.log_size > witnessed_size(file):
         file.set_meta("witnessed", str(row.log_size).encode("ascii"))
 
 

@@ -106,7 +106,7 @@ def lookup(
 
     \b
     Example:
-      yiqiao lookup --home ~/node --identifier 'urn:oid:2.16.156.10011.1.3|11010519491231002X' --purpose TREAT
+      yiqiao lookup --home ~/node --identifier 'urn:oid:2.16.156.10011.1.3|110100198507120149' --purpose TREAT
       yiqiao lookup --home ~/node --identifier '…' --purpose TREAT --emergency BTG --reason '昏迷，无法取得同意'
     """
     if (emergency is None) != (reason is None):
@@ -188,8 +188,8 @@ def grant(
 
     \b
     Example:
-      yiqiao grant --home ~/node --patient 'urn:oid:2.16.156.10011.1.3|11010519491231002X' \\
-        --to 12330000470050002X --purpose TREAT --until 2026-12-31 --category laboratory
+      yiqiao grant --home ~/node --patient 'urn:oid:2.16.156.10011.1.3|110100198507120149' \\
+        --to 12990000MB00000352 --purpose TREAT --until 2026-12-31 --category laboratory
     """
     from bridge.services.consent import GrantTerms
 

@@ -92,7 +92,7 @@ def suspend(org: str, home: Path, as_json: bool) -> None:
 
     \b
     Example:
-      yiqiao member suspend 12330000470050001X --home ~/authority
+      yiqiao member suspend 12990000MB00000277 --home ~/authority
     """
     _propose(home, {"kind": "suspend", "org": org}, as_json)
 
@@ -106,7 +106,7 @@ def reinstate(org: str, home: Path, as_json: bool) -> None:
 
     \b
     Example:
-      yiqiao member reinstate 12330000470050001X --home ~/authority
+      yiqiao member reinstate 12990000MB00000277 --home ~/authority
     """
     _propose(home, {"kind": "reinstate", "org": org}, as_json)
 
@@ -243,14 +243,13 @@ def trust(home: Path, out: Path, quorum: int | None, mandatory: tuple[str, ...])
     Example:
       yiqiao trust --home ~/node --out trust.json
     """
-    from anchor.trust import Trust
+    from anchor.trust import Trust, majority
     from bridge.wiring import open_node
 
     with open_node(home) as node:
         members = list(node.chain.state_with_prefix("member/").values())
         chain = node.settings.ledger.chain
-    active = sum(one["status"] == "active" for one in members)
-    built = Trust.from_members(chain, quorum or active // 2 + 1, mandatory, members)
+    built = Trust.from_members(chain, quorum or majority(members), mandatory, members)
     out.write_bytes(built.dump())
     click.echo(f"wrote {out}; compare its fingerprint over another channel / 请通过其他渠道核对指纹")
     click.echo(built.fingerprint())

@@ -58,8 +58,8 @@ def init(home: Path, mllp_port: int, endpoint: str, http_port: int, as_json: boo
 
     \b
     Example:
-      yiqiao init ~/authority --org 11330000MB0000000A --name "省卫健委" --role authority --chain zhejiang
-      yiqiao init ~/node --org 12330000470050001X --name "第一医院" --role hospital \\
+      yiqiao init ~/authority --org 12990000MB0000019C --name "省卫健委" --role authority --chain zhejiang
+      yiqiao init ~/node --org 12990000MB00000277 --name "第一医院" --role hospital \\
         --ledger-url https://ledger.example.cn --genesis genesis.json
     """
     from bridge.home import HomePlan, create_home

@@ -25,7 +25,6 @@ period_seconds = 1.0
 
 [witness]
 period_seconds = 1.0
-quorum = 2
 
 [worker]
 idle_seconds = 0.05

@@ -32,7 +32,7 @@ from anchor.chain.client import ChainClient
 from anchor.errors import AnchorError, CanonicalError, SignatureInvalid, TransactionRejected
 from anchor.gm import PrivateKey, PublicKey, sm3
 from anchor.receipt import disclosed_root
-from anchor.trust import Trust
+from anchor.trust import Trust, majority
 from anchor.verify import verify_receipt
 from bridge.errors import PeerRejected
 from bridge.peer_signature import live_key
@@ -175,7 +175,7 @@ class ReceiveService:
 
     def _trust(self) -> bytes:
         members = list(self._chain.state_with_prefix("member/").values())
-        return Trust.from_members(self._chain_id, min(self._quorum, len(members)), (), members).dump()
+        return Trust.from_members(self._chain_id, self._quorum or majority(members), (), members).dump()
 
     @staticmethod
     def _check_record(

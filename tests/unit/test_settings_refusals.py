@@ -94,7 +94,7 @@ def test_refused(home: Path, environment: dict[str, str], named: str) -> None:
         pytest.param({"NODE__ENVIRONMENT": "dev"}, "node.environment", id="unknown environment"),
         pytest.param({"NODE__ROLES": "king"}, "node.roles", id="unknown role"),
         pytest.param({"LEDGER__ENGINE": "paper"}, "ledger.engine", id="unknown engine"),
-        pytest.param({"WITNESS__QUORUM": "0"}, "witness.quorum", id="a quorum of nobody"),
+        pytest.param({"WITNESS__QUORUM": "-1"}, "witness.quorum", id="a quorum below nobody"),
         pytest.param({"MLLP__IDLE_SECONDS": "-1"}, "mllp.idle_seconds", id="negative time"),
         pytest.param({"ANCHORING__SHARD": "../x"}, "anchoring.shard", id="shard with a path in it"),
     ],
