@@ -18,13 +18,13 @@ from cryptography.hazmat.primitives.hashes import SM3, Hash
 
 from fhir_adapters.bundle_entry import ACTORS_AND_PLACES, entry
 from fhir_adapters.errors import UnsupportedMessage
-from fhir_adapters.hl7v2 import adt, oru
 from fhir_adapters.hl7v2.charset import Decoded, decode
 from fhir_adapters.hl7v2.context import Conversion, Json
 from fhir_adapters.hl7v2.events import ADT_EVENTS, ORU_EVENTS
+from fhir_adapters.hl7v2.families import adt, oru
 from fhir_adapters.hl7v2.header import Header, from_segments, read_header
 from fhir_adapters.hl7v2.message import Message, parse
-from fhir_adapters.hl7v2.provenance import message_time, provenance
+from fhir_adapters.hl7v2.segments.provenance import message_time, provenance
 from fhir_adapters.hl7v2.splitting import messages
 from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
 from fhir_adapters.result import ConversionResult, Issue

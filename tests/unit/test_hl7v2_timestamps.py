@@ -2,7 +2,7 @@
 
 import pytest
 
-from fhir_adapters.hl7v2.timestamps import parse, read_time
+from fhir_adapters.hl7v2.datatypes.timestamps import parse, read_time
 
 SHANGHAI = "Asia/Shanghai"
 

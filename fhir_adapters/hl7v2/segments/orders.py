@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fhir_adapters.hl7v2 import actors, business_ids, concepts, demographics, timestamps
 from fhir_adapters.hl7v2.context import Conversion, Json, add_extension
+from fhir_adapters.hl7v2.datatypes import actors, business_ids, concepts, demographics, timestamps
 from fhir_adapters.hl7v2.message import Segment
 from fhir_adapters.identifiers import identifier_type, report_id, service_request_id
 

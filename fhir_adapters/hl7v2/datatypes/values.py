@@ -10,8 +10,8 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from fhir_adapters.hl7v2 import concepts, timestamps
 from fhir_adapters.hl7v2.context import ORIGINAL_TEXT, Conversion, Json
+from fhir_adapters.hl7v2.datatypes import concepts, timestamps
 from fhir_adapters.hl7v2.message import NULL, Segment
 from fhir_adapters.json_lexeme import Lexeme, from_source
 from fhir_adapters.units import UCUM, ucum_code

@@ -1,8 +1,8 @@
 """PID, PD1 and MRG: the Patient (guide: PID[Patient], PD1[Patient], MRG[Patient])."""
 
 from fhir_adapters.errors import ParseError
-from fhir_adapters.hl7v2 import actors, business_ids, concepts, demographics, timestamps
 from fhir_adapters.hl7v2.context import Conversion, Json, add_extension, keep_original
+from fhir_adapters.hl7v2.datatypes import actors, business_ids, concepts, demographics, timestamps
 from fhir_adapters.hl7v2.message import Segment
 from fhir_adapters.identifiers import ID_CARD_SYSTEM, check_resident_id, choose_patient_identifier, patient_id
 

@@ -4,8 +4,8 @@ Guide: CX[Identifier], EI[Identifier]. Chinese identity numbers are recognised b
 authority or, where neither is said, by their own check digit; a number that fails the check is kept and remarked on.
 """
 
-from fhir_adapters.hl7v2 import timestamps
 from fhir_adapters.hl7v2.context import Conversion, Json
+from fhir_adapters.hl7v2.datatypes import timestamps
 from fhir_adapters.hl7v2.message import NULL, Segment
 from fhir_adapters.identifiers import ID_CARD_SYSTEM, check_resident_id, identifier_type
 

@@ -5,8 +5,8 @@ Guide: NK1[RelatedPerson], IN1[Coverage], AL1[AllergyIntolerance], DG1[Condition
 
 import re
 
-from fhir_adapters.hl7v2 import actors, business_ids, concepts, demographics, timestamps
 from fhir_adapters.hl7v2.context import Conversion, Json, keep_original
+from fhir_adapters.hl7v2.datatypes import actors, business_ids, concepts, demographics, timestamps
 from fhir_adapters.hl7v2.message import Segment
 from fhir_adapters.identifiers import condition_id, related_id
 

@@ -1,10 +1,10 @@
 """ADT: patients, their visits and what surrounds them (HL7 v2 chapter 3)."""
 
 from fhir_adapters.errors import ParseError
-from fhir_adapters.hl7v2 import encounters, observations, patients, related
 from fhir_adapters.hl7v2.context import Conversion, Json
 from fhir_adapters.hl7v2.events import ADT_EVENTS, Event
 from fhir_adapters.hl7v2.message import Message
+from fhir_adapters.hl7v2.segments import encounters, observations, patients, related
 from fhir_adapters.hl7v2.structures import ADT, Node, group_segments
 
 PATIENT_NOTE = "http://hl7.org/fhir/StructureDefinition/note"

@@ -6,8 +6,8 @@ read, without a blank. Addresses likewise: ``text`` runs from the province to th
 
 import re
 
-from fhir_adapters.hl7v2 import timestamps
 from fhir_adapters.hl7v2.context import Conversion, Json
+from fhir_adapters.hl7v2.datatypes import timestamps
 from fhir_adapters.hl7v2.message import NULL, Segment
 
 _HAN = re.compile("[\u3400-\u9fff\U00020000-\U0003ffff]")

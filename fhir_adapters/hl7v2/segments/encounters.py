@@ -1,7 +1,7 @@
 """PV1 and PV2: the Encounter (guide: PV1[Encounter], PV2[Encounter])."""
 
-from fhir_adapters.hl7v2 import actors, business_ids, concepts, places, timestamps
 from fhir_adapters.hl7v2.context import Conversion, Json, add_extension
+from fhir_adapters.hl7v2.datatypes import actors, business_ids, concepts, places, timestamps
 from fhir_adapters.hl7v2.message import Segment
 from fhir_adapters.identifiers import encounter_id, identifier_type
 from fhir_adapters.json_lexeme import from_source

@@ -1,7 +1,7 @@
 """SPM, and OBR-15 of earlier versions: the Specimen (guide: SPM[Specimen], OBR[Specimen])."""
 
-from fhir_adapters.hl7v2 import actors, business_ids, concepts, timestamps, values
 from fhir_adapters.hl7v2.context import Conversion, Json
+from fhir_adapters.hl7v2.datatypes import actors, business_ids, concepts, timestamps, values
 from fhir_adapters.hl7v2.message import Segment
 from fhir_adapters.identifiers import specimen_id
 

@@ -6,8 +6,8 @@ PractitionerRole: the guide leaves the choice, and v2 says nothing of the role t
 
 from urllib.parse import quote
 
-from fhir_adapters.hl7v2 import business_ids, demographics
 from fhir_adapters.hl7v2.context import Conversion, Json
+from fhir_adapters.hl7v2.datatypes import business_ids, demographics
 from fhir_adapters.hl7v2.message import NULL, Segment
 from fhir_adapters.identifiers import identifier_type, organization_id, practitioner_id
 

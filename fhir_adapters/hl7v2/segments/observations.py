@@ -2,8 +2,8 @@
 
 import re
 
-from fhir_adapters.hl7v2 import actors, business_ids, concepts, demographics, timestamps, values
 from fhir_adapters.hl7v2.context import Conversion, Json, add_extension
+from fhir_adapters.hl7v2.datatypes import actors, business_ids, concepts, demographics, timestamps, values
 from fhir_adapters.hl7v2.message import Segment
 from fhir_adapters.identifiers import observation_id
 

@@ -4,8 +4,8 @@ The guide's MessageHeader belongs to a message Bundle; ours is a transaction, wh
 whose source it names by its digest.
 """
 
-from fhir_adapters.hl7v2 import actors, concepts, timestamps
 from fhir_adapters.hl7v2.context import Conversion, Json, keep_original
+from fhir_adapters.hl7v2.datatypes import actors, concepts, timestamps
 from fhir_adapters.hl7v2.message import Message, Segment
 from fhir_adapters.identifiers import provenance_id
 from fhir_adapters.identifiers.build import PROJECT_SYSTEMS

@@ -1,9 +1,10 @@
 """ORU: results (HL7 v2 chapter 7). Several patients, each with several orders, each with results and specimens."""
 
 from fhir_adapters.errors import ParseError
-from fhir_adapters.hl7v2 import adt, observations, orders, patients, related, specimens
 from fhir_adapters.hl7v2.context import Conversion, Json
+from fhir_adapters.hl7v2.families import adt
 from fhir_adapters.hl7v2.message import Message
+from fhir_adapters.hl7v2.segments import observations, orders, patients, related, specimens
 from fhir_adapters.hl7v2.structures import ORU, Node, group_segments
 
 # Sections of HL7 table 0074 that are not the laboratory's, by the category their observations get.

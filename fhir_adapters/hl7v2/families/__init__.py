@@ -1,0 +1,1 @@
+"""One module per message family: which segments make which resources, and how they refer to each other."""

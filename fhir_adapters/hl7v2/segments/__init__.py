@@ -1,0 +1,1 @@
+"""Segments as resources: what the mapping guide calls segment maps."""
