@@ -166,6 +166,10 @@ class Trust:
 
     def fingerprint(self) -> str:
         """Return the SM3 of the canonical trust file in hexadecimal, to be compared over another channel."""
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
         return sm3(self.dump()).hex()
 
     def member(self, org: str) -> Member:

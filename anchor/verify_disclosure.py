@@ -39,8 +39,7 @@ from anchor.receipt import (
 )
 from anchor.report import Report, Steps, utc
 from anchor.state_tree import verify_state_proof
-from anchor.trust import Trust
-from anchor.verify_ledger import CheckedLedger, CheckedTransaction, check_transaction, take_ledger_steps
+from anchor.verify_ledger import CheckedLedger, CheckedTransaction, TrustedParts, take_ledger_steps
 
 EMERGENCY = "access.emergency"
 EMERGENCY_PURPOSE = "ETREAT"
@@ -58,17 +57,17 @@ _SCOPE = ("grantees", "purposes", "until")
 
 
 def verify_disclosure(
-    steps: Steps, receipt: DisclosureReceipt, trust: Trust, resource: bytes | None, minimum: State
+    steps: Steps, receipt: DisclosureReceipt, parts: TrustedParts, resource: bytes | None, minimum: State
 ) -> Report:
     """Take the steps of a disclosure receipt and return what it proves; raises ``StepFailed``."""
     with steps.step("transaction") as details:
-        checked = {role: check_transaction(tx, trust) for role, tx in receipt.transactions.items()}
-        amendments = [check_transaction(tx, trust) for tx in receipt.amendments]
+        checked = {role: parts.transaction(tx) for role, tx in receipt.transactions.items()}
+        amendments = [parts.transaction(tx) for tx in receipt.amendments]
         _check_types(checked, amendments)
         details += [f"{tx.transaction.type} by {tx.transaction.sender}" for tx in checked.values()]
     pairs = [(receipt.transactions[role], checked[role]) for role in checked]
     pairs += list(zip(receipt.amendments, amendments, strict=True))
-    ledger = take_ledger_steps(steps, trust, pairs, receipt.ledger, receipt.state)
+    ledger = take_ledger_steps(steps, parts, pairs, receipt.ledger, receipt.state)
     request, release = checked[REQUEST], checked[RELEASE]
     requester, holder = request.transaction.sender, release.transaction.sender
     purpose = EMERGENCY_PURPOSE if request.transaction.type == EMERGENCY else request.body.get("purpose")
@@ -100,14 +99,14 @@ def verify_disclosure(
     return Report(
         kind="disclosure",
         state=ledger.state,
-        chain=trust.chain,
+        chain=parts.trust.chain,
         org=holder,
         subject=receipt.request,
         digest=None,
         time=release.time,
         witnessed=ledger.quorum_time,
         cosignatures=ledger.cosignatures,
-        trust=trust.fingerprint(),
+        trust=parts.trust.fingerprint(),
         steps=steps.taken,
         facts=facts,
     )

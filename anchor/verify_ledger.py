@@ -12,11 +12,12 @@ What a transaction of a type has to say is for the callers to check.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from anchor import canonical, merkle
-from anchor.checkpoint import Checkpoint, ledger_origin, parse
+from anchor.checkpoint import Checkpoint, SignedCheckpoint, ledger_origin, parse
 from anchor.errors import CanonicalError, FormatError, TransactionRejected, VerificationError
 from anchor.receipt import Committed, State
 from anchor.report import Steps
@@ -26,6 +27,10 @@ from anchor.trust import Cosignature, Trust
 
 MAX_CLOCK_SKEW_SECONDS = 300
 """Seconds a cosigner's clock may be behind the ledger's: more, and one of the two clocks cannot be believed."""
+MAX_REMEMBERED = 1024
+"""Parts remembered by one verifier, some kilobytes each; beyond it all are forgotten and the work is done again."""
+
+_Checked = TypeVar("_Checked")
 _ENTRY_FIELDS = {"v", "tx", "sig", "height", "time", "index"}
 
 
@@ -59,8 +64,56 @@ class CheckedLedger:
         return "committed" if self.quorum_missing else "witnessed"
 
 
-def check_transaction(committed: Committed, trust: Trust) -> CheckedTransaction:
-    """Step (1), and that the ledger's entry names this transaction; raises an ``AnchorError``."""
+class TrustedParts:
+    """Checks the signed parts of receipts against one trust file, each distinct part once.
+
+    The receipts of one release share their publication and their ledger checkpoint, and a verdict follows from bytes
+    and trust file alone: only what held is remembered, up to ``MAX_REMEMBERED`` parts. Not for two threads at once.
+    """
+
+    def __init__(self, trust: Trust) -> None:
+        self.trust = trust
+        self._remembered: dict[Hashable, Any] = {}
+
+    def transaction(self, committed: Committed) -> CheckedTransaction:
+        """Step (1), and that the ledger's entry names this transaction; raises an ``AnchorError``."""
+        place = ("transaction", committed.envelope, committed.entry, committed.index)
+        return self._once(place, lambda: _check_transaction(committed, self.trust))
+
+    def ledger(self, note: bytes, latest: int) -> CheckedLedger:
+        """Step (3), and what step (4) needs to know. ``latest`` is the newest block time the receipt speaks of.
+
+        Raises ``FormatError`` or ``VerificationError``.
+        """
+        checked = self._once(("ledger", note), lambda: _check_ledger(note, self.trust))
+        if checked.checkpoint.integer("time") < latest:
+            raise VerificationError("the ledger checkpoint is older than a block it should cover")
+        return checked
+
+    def note(self, note: bytes, time: int | None) -> SignedCheckpoint:
+        """Return a checkpoint whose every signature holds, by keys that were good at ``time`` (None: when signed).
+
+        Raises ``FormatError`` or ``VerificationError``.
+        """
+
+        def check() -> SignedCheckpoint:
+            signed = parse(note)
+            self.trust.verify_signatures(signed, at=time)
+            return signed
+
+        return self._once(("note", note, time), check)
+
+    def _once(self, place: Hashable, check: Callable[[], _Checked]) -> _Checked:
+        found: _Checked | None = self._remembered.get(place)
+        if found is None:
+            found = check()
+            if len(self._remembered) >= MAX_REMEMBERED:
+                self._remembered.clear()
+            self._remembered[place] = found
+        return found
+
+
+def _check_transaction(committed: Committed, trust: Trust) -> CheckedTransaction:
     try:
         transaction = parse_transaction(committed.envelope)
     except TransactionRejected as error:
@@ -91,17 +144,11 @@ def check_inclusion(committed: Committed, checkpoint: Checkpoint) -> None:
     )
 
 
-def read_checkpoint(note: bytes, trust: Trust, latest: int) -> CheckedLedger:
-    """Step (3), and what step (4) needs to know. ``latest`` is the newest block time the receipt speaks of.
-
-    Raises ``FormatError`` or ``VerificationError``.
-    """
+def _check_ledger(note: bytes, trust: Trust) -> CheckedLedger:
     signed = parse(note)
     checkpoint = signed.checkpoint
     if checkpoint.origin != ledger_origin(trust.chain):
         raise VerificationError("the ledger checkpoint is of another log")
-    if checkpoint.integer("time") < latest:
-        raise VerificationError("the ledger checkpoint is older than a block it should cover")
     cosignatures = trust.verify_signatures(signed)
     if not cosignatures:
         raise VerificationError("nobody has signed the ledger checkpoint")
@@ -113,12 +160,16 @@ def read_checkpoint(note: bytes, trust: Trust, latest: int) -> CheckedLedger:
 
 
 def take_ledger_steps(
-    steps: Steps, trust: Trust, transactions: list[tuple[Committed, CheckedTransaction]], note: bytes, claimed: State
+    steps: Steps,
+    parts: TrustedParts,
+    transactions: list[tuple[Committed, CheckedTransaction]],
+    note: bytes,
+    claimed: State,
 ) -> CheckedLedger:
     """Take the steps "checkpoint", "inclusion" and, for a receipt that claims it, "quorum"."""
     latest = max(checked.time for _, checked in transactions)
     with steps.step("checkpoint") as details:
-        ledger = read_checkpoint(note, trust, latest)
+        ledger = parts.ledger(note, latest)
         details.append(f"{ledger.checkpoint.size} entries, signed by {', '.join(c.org for c in ledger.cosignatures)}")
     with steps.step("inclusion") as details:
         for committed, checked in transactions:
@@ -128,7 +179,7 @@ def take_ledger_steps(
         with steps.step("quorum") as details:
             if ledger.quorum_missing is not None:
                 raise VerificationError(f"the ledger checkpoint lacks {ledger.quorum_missing}")
-            details.append(f"{trust.quorum} needed, {sum(c.counted for c in ledger.cosignatures)} there")
+            details.append(f"{parts.trust.quorum} needed, {sum(c.counted for c in ledger.cosignatures)} there")
     return ledger
 
 
