@@ -30,15 +30,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 from anchor import canonical
 from anchor.chain.client import ChainClient
 from anchor.errors import AnchorError, CanonicalError, SignatureInvalid, TransactionRejected
-from anchor.gm import PrivateKey, PublicKey, sm3
+from anchor.gm import PublicKey, sm3
 from anchor.receipt import disclosed_root
 from anchor.trust import Trust, majority
-from anchor.verify import verify_receipt
+from anchor.verify import ReceiptVerifier
 from bridge.errors import PeerRejected
 from bridge.peer_signature import live_key
 from bridge.services.access_request import SignedRequest
 from bridge.services.audit_event import ExchangeFacts, Party
-from bridge.services.envelope import KeyName, open_envelope
+from bridge.services.envelope import open_envelope
 from bridge.services.ledger_events import LedgerEvents, Recorded
 from bridge.services.local_copy import local_copy, provenance, subject_of
 from bridge.storage.database import transact
@@ -47,6 +47,7 @@ from bridge.storage.exchange import ReceivedRecord
 from bridge.storage.records import Lineage, RecordWrite
 
 if TYPE_CHECKING:
+    from bridge.keys.decryption import DecryptionKeys
     from bridge.services.audit import AuditService
     from bridge.storage.keyring import KeyRing
     from bridge.storage.records import RecordStore
@@ -104,14 +105,14 @@ class ReceiveService:
         chain_id: str,
         quorum: int,
         node: Party,
-        decryption_key: PrivateKey,
+        decryption: DecryptionKeys,
         events: LedgerEvents,
         audit: AuditService,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine, self._keyring, self._records, self._store = engine, keyring, records, store
         self._chain, self._chain_id, self._quorum, self._node = chain, chain_id, quorum, node
-        self._key, self._events, self._audit, self._clock = decryption_key, events, audit, clock
+        self._decryption, self._events, self._audit, self._clock = decryption, events, audit, clock
 
     def accept(self, asked: SignedRequest, answer: bytes, facts: ExchangeFacts) -> Received:
         """Check and store the answer to a request of this node.
@@ -141,9 +142,9 @@ class ReceiveService:
         holder = asked.statement["holder"]
         opened = open_envelope(  # (1)
             envelope,
-            recipient=KeyName(self._chain_id, self._node.id, self._key.public_key.key_id),
-            decryption_key=self._key,
-            signing_key=lambda name: self._signing_key(holder, name),
+            chain=self._chain_id,
+            decryption_key=self._decryption.find,
+            signing_key=lambda key_id: self._signing_key(holder, key_id),
         )
         try:
             payload = canonical.load(opened.content)
@@ -157,21 +158,19 @@ class ReceiveService:
         entries, receipts = (payload.get("bundle") or {}).get("entry", []), payload.get("receipts")
         if not isinstance(receipts, list) or not isinstance(entries, list) or len(entries) != len(receipts):
             raise PeerRejected("receipt-missing", "not every record came with its receipt")
-        trust = self._trust()
+        verifier = ReceiptVerifier(self._trust())
         minimum = "pending" if asked.treatment else "committed"
         records = [
-            self._check_record(entry, receipt, holder, trust, minimum)  # (3)
+            self._check_record(entry, receipt, holder, verifier, minimum)  # (3)
             for entry, receipt in zip(entries, receipts, strict=True)
         ]
         return _Checked(tuple(sm3(content) for _, _, content, _, _ in records), tuple(records))
 
-    def _signing_key(self, holder: str, name: KeyName) -> PublicKey | None:
-        if name.org != holder:
-            return None
+    def _signing_key(self, holder: str, key_id: str) -> PublicKey | None:
         member = self._chain.state(f"member/{holder}")
         if member is None or member["status"] != "active":
             return None
-        return live_key(member, "sign", int(self._clock()), name.key_id)
+        return live_key(member, "sign", int(self._clock()), key_id)
 
     def _trust(self) -> bytes:
         members = list(self._chain.state_with_prefix("member/").values())
@@ -179,7 +178,7 @@ class ReceiveService:
 
     @staticmethod
     def _check_record(
-        entry: Any, receipt: Any, holder: str, trust: bytes, minimum: Any
+        entry: Any, receipt: Any, holder: str, verifier: ReceiptVerifier, minimum: Any
     ) -> tuple[dict[str, Any], str, bytes, bytes, str]:
         resource = entry.get("resource") if isinstance(entry, dict) else None
         meta = resource.get("meta") if isinstance(resource, dict) else None
@@ -188,7 +187,7 @@ class ReceiveService:
         ref = f"{resource.get('resourceType')}/{resource.get('id')}/_history/{meta.get('versionId')}"
         try:
             content, receipt_bytes = canonical.dump(resource), canonical.dump(receipt)
-            report = verify_receipt(receipt_bytes, trust, resource=content, minimum=minimum)
+            report = verifier.verify(receipt_bytes, resource=content, minimum=minimum)
         except AnchorError as error:
             step = getattr(error, "step", "format")
             raise PeerRejected("receipt-invalid", f"a record's receipt does not hold (step {step})") from error
