@@ -12,11 +12,11 @@ home=${YIQIAO_HOME:-/var/lib/yiqiao}
 shared=${YIQIAO_INIT_SHARED:-}
 
 if [ ! -e "$home/config.toml" ] && [ -n "${YIQIAO_INIT_ORG:-}" ]; then
-  set -- "$@"
-  init="yiqiao init $home --org $YIQIAO_INIT_ORG --role ${YIQIAO_INIT_ROLE:-hospital} --http-host 0.0.0.0 --mllp-host 0.0.0.0"
+  init="yiqiao init $home --org $YIQIAO_INIT_ORG --role ${YIQIAO_INIT_ROLE:-hospital} --http-host ${YIQIAO_HTTP__HOST:-0.0.0.0}"
   init="$init --http-port ${YIQIAO_HTTP__PORT:-8080} --mllp-port ${YIQIAO_MLLP__PORT:-2575}"
   [ -z "${YIQIAO_INIT_ENDPOINT:-}" ] || init="$init --endpoint $YIQIAO_INIT_ENDPOINT"
   [ -z "${YIQIAO_INIT_ENVIRONMENT:-}" ] || init="$init --environment $YIQIAO_INIT_ENVIRONMENT"
+  [ -z "${YIQIAO_DATABASE__URL:-}" ] || init="$init --database $YIQIAO_DATABASE__URL"
   if [ -n "${YIQIAO_INIT_LEDGER_URL:-}" ]; then
     until [ -s "$shared/genesis.json" ]; do echo "waiting for $shared/genesis.json" >&2; sleep 1; done
     init="$init --ledger-url $YIQIAO_INIT_LEDGER_URL --genesis $shared/genesis.json"
