@@ -14,7 +14,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, Index, LargeBinary, String, Table, delete, func, insert, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Index,
+    LargeBinary,
+    String,
+    Table,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+)
 from sqlalchemy import update as sql_update
 from sqlmodel import Field, SQLModel
 
@@ -164,6 +177,16 @@ def entry_aad(origin: str, position: int) -> bytes:
     return f"yiqiao/entry/v1\n{origin}\n{position}".encode()
 
 
+# Built once: building a statement costs more than running it, and a proof reads several tiles.
+_AT_PLACE = (
+    TILE.c.origin == bindparam("at_origin"),
+    TILE.c.level == bindparam("at_level"),
+    TILE.c.position == bindparam("at_position"),
+)
+_READ_TILE = select(TILE.c.hashes).where(*_AT_PLACE)
+_REPLACE_TILE = sql_update(TILE).where(*_AT_PLACE).values(hashes=bindparam("hashes"))
+
+
 class DatabaseTiles:
     """The tiles of one log in the node's database: an ``anchor.tiles.TileStore`` inside the caller's transaction."""
 
@@ -173,18 +196,18 @@ class DatabaseTiles:
 
     def read(self, level: int, index: int) -> bytes | None:
         """Return a tile's concatenated hashes, or None."""
-        found = self._conn.execute(select(TILE.c.hashes).where(*self._place(level, index))).scalar_one_or_none()
+        found = self._conn.execute(_READ_TILE, self._place(level, index)).scalar_one_or_none()
         return None if found is None else _octets(found)
 
     def write(self, level: int, index: int, data: bytes) -> None:
         """Store a tile, replacing the shorter one before it."""
-        changed = self._conn.execute(sql_update(TILE).where(*self._place(level, index)).values(hashes=data))
-        if changed.rowcount == 0:
+        place = self._place(level, index)
+        if self._conn.execute(_REPLACE_TILE, {**place, "hashes": data}).rowcount == 0:
             values = {"origin": self._origin, "level": level, "position": index, "hashes": data}
-            self._conn.execute(insert(TILE).values(values))
+            self._conn.execute(insert(TILE), values)
 
-    def _place(self, level: int, index: int) -> tuple[Any, ...]:
-        return TILE.c.origin == self._origin, TILE.c.level == level, TILE.c.position == index
+    def _place(self, level: int, index: int) -> dict[str, Any]:
+        return {"at_origin": self._origin, "at_level": level, "at_position": index}
 
 
 def log_heads(conn: Connection) -> list[LogHead]:
