@@ -44,6 +44,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "grant": LazyCommand("bridge.commands.exchange", "Record a patient's consent and grant access."),
     "revoke": LazyCommand("bridge.commands.exchange", "Revoke a grant."),
     "member": LazyCommand("bridge.commands.governance", "Admit, suspend and list members; rotate keys."),
+    "keys": LazyCommand("bridge.commands.keys", "Show, protect and replace this node's keys."),
     "trust": LazyCommand("bridge.commands.governance", "Write the consortium's trust file."),
     "bench": LazyCommand("bridge.commands.bench", "Measure this machine."),
 }

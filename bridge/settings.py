@@ -17,6 +17,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from bridge.errors import SettingsError
+from bridge.keys.provider import KeyAccess
+from bridge.keys.store import KeyStore
 
 CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "config"
 CONFIG_FILE = "config.toml"
@@ -88,9 +90,14 @@ class LedgerSettings(_Section):
 
 
 class KeysSettings(_Section):
-    """Where the node's key files lie (below HOME unless absolute)."""
+    """Where the node's key files lie, and what opens them (``bridge.keys``). Paths are below HOME unless absolute."""
 
     directory: str
+    passphrase_file: str
+    pkcs11_module: str
+    pkcs11_token: str
+    pkcs11_label: str
+    pin_file: str
 
 
 class AnchoringSettings(_Section):
@@ -186,6 +193,18 @@ class Settings(_Section):
     def path(self, value: str) -> Path:
         """Resolve a path setting: absolute as it is, relative below HOME."""
         return self.home / value
+
+    def key_store(self) -> KeyStore:
+        """Return the node's key files."""
+        keys = self.keys
+        access = KeyAccess(
+            passphrase_file=self.path(keys.passphrase_file) if keys.passphrase_file else None,
+            pkcs11_module=keys.pkcs11_module,
+            pkcs11_token=keys.pkcs11_token,
+            pkcs11_label=keys.pkcs11_label,
+            pin_file=self.path(keys.pin_file) if keys.pin_file else None,
+        )
+        return KeyStore(self.path(keys.directory), access)
 
     @property
     def database_url(self) -> str:

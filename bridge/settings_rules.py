@@ -77,15 +77,19 @@ def _ledger(settings: Settings) -> str | None:
 
 
 def _keys(settings: Settings) -> str | None:
-    directory = settings.path(settings.keys.directory)
-    for name, length in KEY_FILES.items():
-        file = directory / name
-        if not file.is_file():
-            return f"keys.directory: {file} is missing; restore it from the backup (a new key cannot open old records)"
-        if _open_to_others(file):
-            return f"keys.directory: {file} can be read by other users; run: chmod 600 {file}"
-        if file.stat().st_size != length:
-            return f"keys.directory: {file} does not hold a key of {length} bytes"
+    store = settings.key_store()
+    try:
+        store.finish()  # of a change of protection that was interrupted
+        for name, length in KEY_FILES.items():
+            file = store.directory / name
+            if not file.is_file():
+                return (
+                    f"keys.directory: {file} is missing; restore it from the backup (a new key cannot open old records)"
+                )
+            if len(store.read(name)) != length:
+                return f"keys.directory: {file} does not hold a key of {length} bytes"
+    except SettingsError as error:
+        return error.message
     return None
 
 

@@ -2,7 +2,8 @@
 
 Each child is `python -m bridge.child NAME HOME`. A child that dies is started again after a growing pause; one that
 keeps dying ends the node, so that an outer supervisor and a person see it. SIGTERM and SIGINT let the children
-finish what they have in hand. When this process is killed outright the children go with it (``bridge.lifeline``).
+finish what they have in hand; SIGHUP starts all of them anew, so that new keys and certificates count, and loses
+nothing either. When this process is killed outright the children go with it (``bridge.lifeline``).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from bridge.log import get_logger
 from bridge.settings import Settings
 
 LOCK_FILE = "serve.lock"
+RELOADS_ITSELF = frozenset({"web", "peer"})  # granian replaces its workers on SIGHUP and goes on listening
 POLL_SECONDS = 0.1  # how late the death of a child or a signal is noticed
 BACKOFF_FIRST_SECONDS = 0.5
 BACKOFF_MAX_SECONDS = 30.0
@@ -43,6 +45,7 @@ class _Child:
     started: float = 0.0
     deaths: int = 0
     due: float = 0.0
+    restarting: bool = False
 
 
 class Supervisor:
@@ -61,6 +64,7 @@ class Supervisor:
         self._environment = dict(environment or {})
         self._descriptors = tuple(pass_descriptors)
         self._stopping = False
+        self._reloading = False
         self._log = get_logger("supervisor")
 
     def run(self) -> int:
@@ -69,7 +73,8 @@ class Supervisor:
         0: stopped and drained; 1: a child kept dying, or had to be killed.
         """
         lifeline, own_end = os.pipe()
-        previous = {number: signal.signal(number, self._stop) for number in (signal.SIGTERM, signal.SIGINT)}
+        handlers = {signal.SIGTERM: self._stop, signal.SIGINT: self._stop, signal.SIGHUP: self._reload}
+        previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             failed = self._watch(lifeline)
             drained = self._drain()
@@ -83,10 +88,29 @@ class Supervisor:
     def _stop(self, _number: int, _frame: FrameType | None) -> None:
         self._stopping = True
 
+    def _reload(self, _number: int, _frame: FrameType | None) -> None:
+        self._reloading = True
+
+    def _start_anew(self) -> None:
+        """Let every child come up with what is on the disk now. The web server changes its workers one by one."""
+        self._reloading = False
+        self._log.info("reloading")
+        for child in self._children:
+            if child.process is None:
+                continue
+            with suppress(ProcessLookupError):
+                if child.name in RELOADS_ITSELF:
+                    child.process.send_signal(signal.SIGHUP)
+                else:
+                    child.restarting = True
+                    child.process.terminate()
+
     def _watch(self, lifeline: int) -> bool:
         """Start, and start again, until stopped (False) or a child keeps dying (True)."""
         while not self._stopping:
             now = time.monotonic()
+            if self._reloading:
+                self._start_anew()
             for child in self._children:
                 if child.process is None and now >= child.due:
                     self._start(child, lifeline)
@@ -110,6 +134,9 @@ class Supervisor:
         assert child.process is not None
         code, child.process = child.process.returncode, None
         now = time.monotonic()
+        if child.restarting:
+            child.restarting, child.due = False, now
+            return False
         child.deaths = 1 if now - child.started >= STEADY_SECONDS else child.deaths + 1
         pause = min(BACKOFF_FIRST_SECONDS * 2 ** (child.deaths - 1), BACKOFF_MAX_SECONDS)
         child.due = now + pause
@@ -142,7 +169,7 @@ class Supervisor:
 
 
 @contextmanager
-def node_lock(home: Path) -> Iterator[int]:
+def node_lock(home: Path, wait_seconds: float = LOCK_WAIT_SECONDS) -> Iterator[int]:
     """Hold the lock that makes one node of one home; yields its descriptor, to be inherited by the children.
 
     The children hold it too, so a home whose supervisor was killed is free only once they are gone; those are
@@ -150,7 +177,7 @@ def node_lock(home: Path) -> Iterator[int]:
     """
     descriptor = os.open(home / LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        deadline = time.monotonic() + LOCK_WAIT_SECONDS
+        deadline = time.monotonic() + wait_seconds
         while not _locked(descriptor):
             owner = os.pread(descriptor, 32, 0).decode("ascii", "replace").strip()
             if _is_alive(owner) or time.monotonic() >= deadline:
@@ -164,6 +191,23 @@ def node_lock(home: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
+
+
+def reload_node(home: Path) -> bool:
+    """Tell the node that is served from ``home`` on this machine to take up new keys; False when none is."""
+    file = home.expanduser().resolve() / LOCK_FILE
+    if not file.is_file():
+        return False
+    descriptor = os.open(file, os.O_RDWR)
+    try:
+        if _locked(descriptor):
+            return False
+        os.kill(int(os.pread(descriptor, 32, 0).decode("ascii").strip()), signal.SIGHUP)
+    except (ValueError, ProcessLookupError, PermissionError):
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _locked(descriptor: int) -> bool:

@@ -20,6 +20,8 @@ from anchor.chain.embedded import EmbeddedChain
 from anchor.chain.remote import RemoteChain
 from anchor.gm import PrivateKey, self_test
 from bridge.errors import SettingsError
+from bridge.keys.decryption import DecryptionKeys
+from bridge.keys.store import KeyStore, retired_keys
 from bridge.metrics import LedgerHealth
 from bridge.peer_signature import PeerAuth
 from bridge.services.anchoring import AnchoringService
@@ -53,6 +55,7 @@ from fhir_adapters import SourceProfile
 from fhir_adapters.errors import ProfileError
 
 FHIR_PATH = "/fhir"
+KEK = "kek.key"
 
 Clock = Callable[[], float]
 
@@ -75,6 +78,7 @@ class Node:
 
     settings: Settings
     clock: Clock
+    keys: KeyStore
     signer: Signer
     profiles: Mapping[str, SourceProfile]
     # stores
@@ -153,8 +157,10 @@ def build_node(settings: Settings, clock: Clock = time.time) -> Node:
 
 def _build(settings: Settings, clock: Clock, resources: ExitStack) -> Node:
     parts: dict[str, Any] = {"settings": settings, "clock": clock, "resources": resources}
-    parts["signer"] = load_signer(settings)
-    parts["profiles"] = load_profiles(settings)
+    keys = settings.key_store()
+    parts["keys"] = keys
+    parts["signer"] = load_signer(settings, keys)
+    parts["profiles"] = load_profiles(settings, keys)
     _add_stores(parts, resources)
     _add_ledger(parts, resources)
     _add_services(parts, resources)
@@ -167,7 +173,12 @@ def _add_stores(parts: dict[str, Any], resources: ExitStack) -> None:
     clock: Clock = parts["clock"]
     engine = open_database(settings.database_url)
     resources.callback(engine.dispose)
-    keyring = KeyRing(engine, _key(settings, "kek.key"), _key(settings, "index.key"), clock)
+    keys: KeyStore = parts["keys"]
+
+    def keks() -> list[bytes]:
+        return [keys.read(KEK), *retired_keys(keys, KEK)]
+
+    keyring = KeyRing(engine, keys.read(KEK), keys.read("index.key"), clock, keks=keks)
     inbox = Inbox(engine, keyring, clock)
     resources.callback(inbox.close)
     parts |= {
@@ -276,12 +287,15 @@ def _add_exchange(parts: dict[str, Any]) -> None:
         scope=exchange.scope,
         release_timeout_seconds=exchange.release_timeout_seconds,
         quorum=settings.witness.quorum,
-        keys=settings.path(settings.keys.directory),
+        keys=parts["keys"],
         base_url=settings.node.endpoint.rstrip("/") + FHIR_PATH,
     )
     shared = ("engine", "keyring", "records", "chain", "submitter", "anchoring", "audit", "peers", "clock")
     built = assemble_exchange(
-        terms, signer=signer, decryption_key=signer.decrypt, **{name: parts[name] for name in shared}
+        terms,
+        signer=signer,
+        decryption=DecryptionKeys(parts["keys"], signer.decrypt),
+        **{name: parts[name] for name in shared},
     )
     parts |= {
         "pseudonyms": built.pseudonyms,
@@ -292,19 +306,20 @@ def _add_exchange(parts: dict[str, Any]) -> None:
     }
 
 
-def load_signer(settings: Settings) -> Signer:
+def load_signer(settings: Settings, keys: KeyStore | None = None) -> Signer:
     """Read this node's keys. Raises ``SettingsError``, ``KeyFormatError``."""
+    keys = keys or settings.key_store()
     return Signer(
         settings.node.org,
-        PrivateKey.from_bytes(_key(settings, "sign.key")),
-        PrivateKey.from_bytes(_key(settings, "encrypt.key")),
+        PrivateKey.from_bytes(keys.read("sign.key")),
+        PrivateKey.from_bytes(keys.read("encrypt.key")),
     )
 
 
-def load_profiles(settings: Settings) -> dict[str, SourceProfile]:
+def load_profiles(settings: Settings, keys: KeyStore) -> dict[str, SourceProfile]:
     """Return the profile of every source by its name, and one named "default", with this node's id key and base URL."""
     names = {DEFAULT_PROFILE: "default"} | {source.name: source.profile for source in settings.sources}
-    id_key, base_url = _key(settings, "resource-id.key"), settings.node.endpoint.rstrip("/") + FHIR_PATH
+    id_key, base_url = keys.read("resource-id.key"), settings.node.endpoint.rstrip("/") + FHIR_PATH
     profiles = {}
     for source, name in names.items():
         file = settings.profile_path(name)
@@ -323,10 +338,3 @@ def read_genesis(settings: Settings) -> bytes:
         return settings.path(settings.ledger.genesis).read_bytes()
     except OSError as error:
         raise SettingsError(f"ledger.genesis cannot be read: {error.strerror} / 无法读取创世文件") from error
-
-
-def _key(settings: Settings, name: str) -> bytes:
-    try:
-        return (settings.path(settings.keys.directory) / name).read_bytes()
-    except OSError as error:
-        raise SettingsError(f"keys.directory: {name} cannot be read ({error.strerror}) / 无法读取密钥") from error

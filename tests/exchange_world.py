@@ -27,6 +27,8 @@ from anchor.contracts.org_id import check_character
 from anchor.gm import PrivateKey, sm3
 from bridge.app import _answer_error
 from bridge.auth import guard
+from bridge.keys.decryption import DecryptionKeys
+from bridge.keys.store import KeyStore
 from bridge.peer_signature import PeerAuth
 from bridge.routes.exchange import exchange_blueprint
 from bridge.routes.ledger import ledger_blueprint
@@ -100,6 +102,7 @@ class Site:
         self.org, self.directory, self.chain, self.clock = org, directory, chain, clock
         directory.mkdir()
         (directory / "keys").mkdir(mode=0o700)
+        self.keys = KeyStore(directory / "keys")
         self.engine = open_database(f"sqlite:///{directory / 'node.sqlite3'}")
         migrate(self.engine)
         self.keyring = KeyRing(self.engine, secrets.token_bytes(16), secrets.token_bytes(32), clock)
@@ -121,7 +124,7 @@ class Site:
             addresses={AUTHORITY: authority_url},
             clock=clock,
         )
-        terms = ExchangeTerms(CHAIN, AUTHORITY, "default", 5.0, 1, directory / "keys", f"{endpoint}/fhir")
+        terms = ExchangeTerms(CHAIN, AUTHORITY, "default", 5.0, 1, self.keys, f"{endpoint}/fhir")
         self.parts = assemble_exchange(
             terms,
             engine=self.engine,
@@ -129,7 +132,7 @@ class Site:
             records=self.records,
             chain=chain,
             signer=self.signer,
-            decryption_key=keys(org)[1],
+            decryption=DecryptionKeys(self.keys, keys(org)[1]),
             submitter=self.submitter,
             peers=self.peers,
             anchoring=self.anchoring,

@@ -9,9 +9,10 @@ encryptedContentInfo, signerInfos } }`` with one recipient and one signer:
 * the signer signs the plaintext by SM2 with SM3 (``SM2Signature`` DER, signer id ``1234567812345678``), so that the
   signature stays checkable after opening.
 
-There are no certificates in it: members' keys live on the ledger. The issuer-and-serial fields therefore hold a name of
-organisation = chain id, common name = org id, and as serial number the key id (the first 8 bytes of SM3 over the
-public key).
+There are no certificates in it: members' keys live on the ledger. The issuer-and-serial fields name the certificate
+that the consortium's SM2 certificate authority issues for such a key (``bridge.pki.gm_certificates``): its issuer is
+organisation = chain id, common name = ``GM_CA_NAME``; its serial number is the key id (the first 8 bytes of SM3 over
+the public key). So tools that know certificates only find the right one, and we need none.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ OID_SM3 = "1.2.156.10197.1.401"
 OID_SM2_SIGN = "1.2.156.10197.1.301.1"
 OID_SM2_ENCRYPT = "1.2.156.10197.1.301.3"
 OID_SM4_GCM = "1.2.156.10197.1.104.8"
+GM_CA_NAME = "Yiqiao SM2 CA"
 NONCE_BYTES = 12
 TAG_BYTES = 16
 KEY_BYTES = 16
@@ -128,24 +130,29 @@ class _Signature(core.Sequence):  # type: ignore[misc]
     _fields = [("r", core.Integer), ("s", core.Integer)]  # noqa: RUF012
 
 
+def gm_ca_name(chain: str) -> x509.Name:
+    """Return the distinguished name under which a consortium's SM2 certificates are issued."""
+    return x509.Name.build({"organization_name": chain, "common_name": GM_CA_NAME})
+
+
 @dataclass(frozen=True, slots=True)
 class KeyName:
-    """Which key of which member: chain id, org id, key id (16 hex digits)."""
+    """Which key: chain id and key id (16 hex digits, the serial number of its certificate)."""
 
     chain: str
-    org: str
     key_id: str
 
     def asn1(self) -> cms.IssuerAndSerialNumber:
         """Return the ASN.1 form."""
-        name = x509.Name.build({"organization_name": self.chain, "common_name": self.org})
-        return cms.IssuerAndSerialNumber({"issuer": name, "serial_number": int(self.key_id, 16)})
+        return cms.IssuerAndSerialNumber({"issuer": gm_ca_name(self.chain), "serial_number": int(self.key_id, 16)})
 
     @classmethod
     def read(cls, value: cms.IssuerAndSerialNumber) -> KeyName:
         """Read the ASN.1 form; raises KeyError or ValueError when it is not of this kind."""
-        name = value["issuer"].native
-        return cls(name["organization_name"], name["common_name"], f"{value['serial_number'].native:016x}")
+        name, serial = value["issuer"].native, value["serial_number"].native
+        if name["common_name"] != GM_CA_NAME or not 0 <= serial < 2**64:
+            raise ValueError("not the name of a member's key")
+        return cls(name["organization_name"], f"{serial:016x}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,14 +163,12 @@ class Opened:
     signer: KeyName
 
 
-def seal(
-    content: bytes, *, chain: str, signer: str, signing_key: gm.PrivateKey, recipient: str, recipient_key: gm.PublicKey
-) -> bytes:
-    """Return the sealed envelope of ``content`` by member ``signer`` for member ``recipient``, as DER."""
+def seal(content: bytes, *, chain: str, signing_key: gm.PrivateKey, recipient_key: gm.PublicKey) -> bytes:
+    """Return the envelope of ``content``, signed by one member's key and sealed for another's, as DER."""
     key, nonce = secrets.token_bytes(KEY_BYTES), secrets.token_bytes(NONCE_BYTES)
     parts = _Parts(
-        recipient=KeyName(chain, recipient, recipient_key.key_id),
-        signer=KeyName(chain, signer, signing_key.public_key.key_id),
+        recipient=KeyName(chain, recipient_key.key_id),
+        signer=KeyName(chain, signing_key.public_key.key_id),
         encrypted_key=recipient_key.encrypt(key),
         nonce=nonce,
         encrypted=gm.sm4_gcm_encrypt(key, nonce, content),
@@ -175,13 +180,14 @@ def seal(
 def open_envelope(
     envelope: bytes,
     *,
-    recipient: KeyName,
-    decryption_key: gm.PrivateKey,
-    signing_key: Callable[[KeyName], gm.PublicKey | None],
+    chain: str,
+    decryption_key: Callable[[str], gm.PrivateKey | None],
+    signing_key: Callable[[str], gm.PublicKey | None],
 ) -> Opened:
-    """Open and verify an envelope.
+    """Open and verify an envelope of this chain.
 
-    ``signing_key`` looks a signer's key up (on the ledger) and returns None for one that does not count. Raises
+    Both lookups are by key id and return None for a key that does not count: ``decryption_key`` among this node's own,
+    past ones included; ``signing_key`` among the expected signer's (on the ledger). Raises
     ``PeerRejected``: "envelope-malformed", "envelope-other-recipient", "envelope-unknown-signer",
     "envelope-does-not-open", "envelope-bad-signature".
     """
@@ -191,13 +197,14 @@ def open_envelope(
         parts = _read(envelope)
     except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
         raise PeerRejected("envelope-malformed", "the sealed envelope cannot be read") from error
-    if parts.recipient != recipient:
+    private = decryption_key(parts.recipient.key_id) if parts.recipient.chain == chain else None
+    if private is None:
         raise PeerRejected("envelope-other-recipient", "the envelope is sealed for another key")
-    public = signing_key(parts.signer) if parts.signer.chain == recipient.chain else None
+    public = signing_key(parts.signer.key_id) if parts.signer.chain == chain else None
     if public is None:
         raise PeerRejected("envelope-unknown-signer", "the envelope is signed by a key that is not on the ledger")
     try:
-        content = gm.sm4_gcm_decrypt(decryption_key.decrypt(parts.encrypted_key), parts.nonce, parts.encrypted)
+        content = gm.sm4_gcm_decrypt(private.decrypt(parts.encrypted_key), parts.nonce, parts.encrypted)
     except (AnchorError, ValueError) as error:
         raise PeerRejected("envelope-does-not-open", "the envelope does not open: it was altered") from error
     try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bridge.services.consent import ConsentService
@@ -23,7 +22,8 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from anchor.chain.client import ChainClient
-    from anchor.gm import PrivateKey
+    from bridge.keys.decryption import DecryptionKeys
+    from bridge.keys.store import KeyStore
     from bridge.services.anchoring import AnchoringService, NodeSigner
     from bridge.services.audit import AuditService
     from bridge.services.peers import Peers
@@ -41,7 +41,7 @@ class ExchangeTerms:
     scope: str
     release_timeout_seconds: float
     quorum: int
-    keys: Path
+    keys: KeyStore
     base_url: str
 
 
@@ -73,7 +73,7 @@ def assemble_exchange(
     records: RecordStore,
     chain: ChainClient,
     signer: NodeSigner,
-    decryption_key: PrivateKey,
+    decryption: DecryptionKeys,
     submitter: TransactionSubmitter,
     peers: Peers,
     anchoring: AnchoringService,
@@ -118,7 +118,7 @@ def assemble_exchange(
         chain_id=terms.chain_id,
         quorum=terms.quorum,
         node=node,
-        decryption_key=decryption_key,
+        decryption=decryption,
         events=events,
         audit=audit,
         clock=clock,

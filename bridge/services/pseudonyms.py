@@ -5,18 +5,16 @@ is the canonical JSON of its system and normalised value (full-width to ASCII, s
 number of 15 digits becomes one of 18, and one with a wrong check digit has no pseudonym). Names are left out: they
 change and are written in several ways.
 
-The keys stay in the authority's home (``keys/pseudonym-<scope>-<version>.key``, mode 0600, made on demand). A keyed
+The keys stay with the authority's other keys (``pseudonym-<scope>-<version>.key``, made on demand). A keyed
 function does not stop a member from asking for many numbers; the daily quota and the audit trail do.
 """
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, Table, select, update
@@ -24,6 +22,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from anchor import canonical, gm
 from bridge.errors import InvalidRequest, Overloaded, PeerRejected, SettingsError
+from bridge.keys.store import KeyStore, in_turn
 from bridge.services.audit_event import Party
 from bridge.storage.database import transact
 from bridge.storage.exchange import PseudonymUse
@@ -85,7 +84,7 @@ class PseudonymService:
     def __init__(
         self,
         engine: Engine,
-        keys: Path,
+        keys: KeyStore,
         audit: AuditService,
         clock: Callable[[], float] = time.time,
         daily_quota: int = DAILY_QUOTA,
@@ -114,47 +113,23 @@ class PseudonymService:
     def key(self, scope: str) -> tuple[int, bytes]:
         """Return the newest key of a scope and its version, making version 1 when there is none."""
         pattern = re.compile(rf"pseudonym-{re.escape(scope)}-([0-9]{{1,6}})\.key")
-        found = [pattern.fullmatch(file.name) for file in self._keys.glob(f"pseudonym-{scope}-*.key")]
-        version = max((int(match[1]) for match in found if match), default=0)
-        return (version, self._read(scope, version)) if version else (1, self._create(scope, 1))
+        found = [pattern.fullmatch(name) for name in self._keys.names(f"pseudonym-{scope}-*.key")]
+        version = max((int(match[1]) for match in found if match), default=1)
+        return version, self._key(scope, version)
 
     def rotate(self, scope: str) -> int:
         """Make the next key of a scope and return its version; holders register anew under it at their next run."""
         version, _ = self.key(scope)
-        self._create(scope, version + 1)
+        self._key(scope, version + 1)
         return version + 1
 
-    def _file(self, scope: str, version: int) -> Path:
-        return self._keys / f"pseudonym-{scope}-{version}.key"
-
-    def _read(self, scope: str, version: int) -> bytes:
-        file = self._file(scope, version)
-        try:
-            if file.stat().st_mode & 0o077:
-                raise SettingsError(f"{file} can be read by other users; run: chmod 600 {file} / 密钥文件权限过宽")
-            key = bytes.fromhex(file.read_text("ascii").strip())
-        except (OSError, ValueError) as error:
-            raise SettingsError(f"{file} is not a pseudonym key / 密钥文件无法读取") from error
+    def _key(self, scope: str, version: int) -> bytes:
+        """Return a key, made now when it is not there; two processes that make it at once get the same."""
+        name = f"pseudonym-{scope}-{version}.key"
+        key = in_turn(self._keys, name, lambda: secrets.token_bytes(KEY_BYTES))
         if len(key) != KEY_BYTES:
-            raise SettingsError(f"{file} is not a pseudonym key / 密钥文件格式错误")
+            raise SettingsError(f"{self._keys.directory / name} is not a pseudonym key / 密钥文件格式错误")
         return key
-
-    def _create(self, scope: str, version: int) -> bytes:
-        """Write a new key file in one step, or read the one that another process was first to write."""
-        file = self._file(scope, version)
-        temporary = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "w", encoding="ascii") as stream:
-                stream.write(secrets.token_hex(KEY_BYTES) + "\n")
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.link(temporary, file)
-        except FileExistsError:
-            pass
-        finally:
-            temporary.unlink()
-        return self._read(scope, version)
 
     def _charge(self, org: str, count: int) -> bool:
         day = int(self._clock()) // SECONDS_A_DAY

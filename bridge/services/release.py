@@ -248,9 +248,7 @@ class ReleaseService:
         envelope = seal(
             content.plaintext,
             chain=self._chain_id,
-            signer=self._node.id,
             signing_key=self._key,
-            recipient=asked.statement["requester"],
             recipient_key=recipient_key,
         )
         return Released(

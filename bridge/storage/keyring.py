@@ -3,6 +3,9 @@
 - A data key is 16 random bytes for SM4-GCM. It is stored only wrapped (SM4-GCM under the KEK, the subject in the
   associated data) and destroyed by forgetting the wrapped form: what it sealed is then gone for good, in every process
   at once, because the wrapped form is read in each transaction and only its unwrapping is cached.
+- A KEK is replaced without stopping the node: ``kek_state`` says which one wraps from now on (asked in the transaction
+  that makes a key, so that no process goes on with an old one), ``rewrap`` brings the rest over in small transactions,
+  and meanwhile every KEK that a key may still be wrapped with opens it.
 - The blind index is HMAC-SM3 under the index key with the field's name in the input, so that equal values of different
   fields do not meet, and nothing can be tested against the index without the key.
 
@@ -15,17 +18,17 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import BigInteger, Column, Connection, Engine, LargeBinary, String, Table, select, update
+from sqlalchemy import BigInteger, Column, Connection, Engine, LargeBinary, String, Table, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Field, SQLModel
 
 from anchor.errors import DecryptionError
 from anchor.gm import hmac_sm3, sm3, sm4_gcm_decrypt, sm4_gcm_encrypt
 from bridge.errors import Conflict, KeyDestroyed, SealBroken, SettingsError
-from bridge.storage.database import transact
+from bridge.storage.database import read_transaction, transact, write_transaction
 
 NODE = "node"
 """Subject of everything that belongs to no patient: organisations, practitioners, messages not yet converted."""
@@ -50,6 +53,20 @@ SELECT_CHUNK = 500
 """Subjects a query names at once: below SQLite's limit of bound variables on every build."""
 
 
+REWRAP_ROWS = 500
+"""Data keys wrapped anew in one transaction: some ten milliseconds, so that nobody waits for it."""
+
+
+class KekState(SQLModel, table=True):
+    """Which KEK wraps new data keys: one row (``id`` 1), its ``kek`` an id as in ``subject_key``."""
+
+    __tablename__ = "kek_state"
+
+    id: int = Field(primary_key=True)
+    kek: str = Field(max_length=16)
+    changed: int = Field(sa_type=BigInteger)
+
+
 class SubjectKey(SQLModel, table=True):
     """The wrapped data key of one subject; ``wrapped`` is None once destroyed. Times are Unix seconds."""
 
@@ -63,6 +80,12 @@ class SubjectKey(SQLModel, table=True):
 
 
 SUBJECT_KEY: Table = SubjectKey.__table__  # type: ignore[attr-defined]
+_STATE: Table = KekState.__table__  # type: ignore[attr-defined]
+
+
+def kek_id(kek: bytes) -> str:
+    """Return the public name of a KEK: 16 hex digits."""
+    return sm3(b"yiqiao/kek-id/v1" + kek).hex()[:16]
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -89,14 +112,27 @@ class DataKey:
 class KeyRing:
     """Data keys and blind index of one node; safe to share between threads."""
 
-    def __init__(self, engine: Engine, kek: bytes, index_key: bytes, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        kek: bytes,
+        index_key: bytes,
+        clock: Callable[[], float] = time.time,
+        *,
+        keks: Callable[[], Sequence[bytes]] | None = None,
+    ) -> None:
+        """``keks`` reads the KEKs at hand, the current one first; it is called again when one is met that is not known.
+
+        Without it there is only ``kek``.
+        """
         if len(kek) != KEY_BYTES:
             raise SettingsError("the key-encryption key must be 16 bytes")
         if len(index_key) != INDEX_KEY_BYTES:
             raise SettingsError("the index key must be 32 bytes")
         self._engine = engine
-        self._kek = kek
-        self._kek_id = sm3(b"yiqiao/kek-id/v1" + kek).hex()[:16]
+        self._read_keks = keks or (lambda: (kek,))
+        self._keks = {kek_id(kek): kek}
+        self._newest = kek_id(kek)
         self._index_key = index_key
         self._clock = clock
         self._lock = threading.Lock()
@@ -134,7 +170,7 @@ class KeyRing:
             if key is not None:
                 self._unwrapped.move_to_end(place)
                 return key
-        key = DataKey(DataKey(self._kek).open(wrapped, self._wrap_aad(subject)))
+        key = DataKey(self._open_wrapped(subject, wrapped))
         with self._lock:
             self._unwrapped[place] = key
             if len(self._unwrapped) > UNWRAPPED_KEYS:
@@ -185,8 +221,90 @@ class KeyRing:
         name = field.encode()
         return hmac_sm3(self._index_key, b"yiqiao/blind/v1\x00%d:%s\x00%s" % (len(name), name, value))
 
-    def _wrap_aad(self, subject: str) -> bytes:
-        return f"yiqiao/wrap/v1|{self._kek_id}|{subject}".encode()
+    # --- replacing the key-encryption key
+
+    def use(self, kek: bytes) -> None:
+        """Wrap new data keys with ``kek`` from now on, in every process of the node; old ones stay as they are."""
+        name = kek_id(kek)
+        self._reload()
+        if name not in self._keks:
+            raise SettingsError("the new key-encryption key is not among the node's key files")
+        insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
+        values = {"kek": name, "changed": int(self._clock())}
+        with write_transaction(self._engine) as connection:
+            statement = insert(_STATE).values(id=1, **values)
+            connection.execute(statement.on_conflict_do_update(index_elements=["id"], set_=values))
+
+    def rewrap(self, progress: Callable[[int, int], None] | None = None) -> int:
+        """Wrap every data key that is under another KEK with the current one; return how many.
+
+        May be interrupted and run again, and runs beside a working node: each step changes some hundred rows in a
+        transaction of its own. ``progress`` is told (done, of how many).
+        """
+        done, total = 0, sum(count for name, count in self.wrapped_keys().items() if name != self._current())
+        while True:
+            changed = transact(self._engine, self._rewrap_some)
+            done += changed
+            if progress is not None:
+                progress(done, max(total, done))
+            if not changed:
+                return done
+
+    def wrapped_keys(self) -> dict[str, int]:
+        """Return how many data keys each KEK wraps, by the KEK's id."""
+        counted = select(SUBJECT_KEY.c.kek, func.count()).where(SUBJECT_KEY.c.wrapped.is_not(None))
+        with read_transaction(self._engine) as connection:
+            return {row[0]: int(row[1]) for row in connection.execute(counted.group_by(SUBJECT_KEY.c.kek))}
+
+    def current_kek(self) -> str:
+        """Return the id of the KEK that wraps new data keys."""
+        return self._current()
+
+    def _current(self) -> str:
+        with read_transaction(self._engine) as connection:
+            return self._wrapping(connection)
+
+    def _wrapping(self, connection: Connection) -> str:
+        """Return which KEK wraps new data keys; the key files' own choice while the database says nothing."""
+        name = connection.execute(select(_STATE.c.kek).where(_STATE.c.id == 1)).scalar()
+        if name is None:
+            return self._newest
+        if name not in self._keks:
+            self._reload()
+        if name not in self._keks:
+            raise SettingsError("the key-encryption key that wraps this node's data keys is missing; restore kek.key")
+        return str(name)
+
+    def _reload(self) -> None:
+        found = self._read_keks()
+        with self._lock:
+            self._keks = {kek_id(kek): kek for kek in found}
+            self._newest = kek_id(found[0])
+
+    def _rewrap_some(self, connection: Connection) -> int:
+        name = self._wrapping(connection)
+        old = (SUBJECT_KEY.c.kek != name) & SUBJECT_KEY.c.wrapped.is_not(None)
+        rows = connection.execute(select(SUBJECT_KEY).where(old).limit(REWRAP_ROWS).with_for_update()).all()
+        for row in rows:
+            key = self._open_wrapped(row.subject, row.wrapped)
+            values = {"wrapped": self._wrap(name, row.subject, key), "kek": name}
+            connection.execute(update(SUBJECT_KEY).where(SUBJECT_KEY.c.subject == row.subject).values(**values))
+        return len(rows)
+
+    def _wrap(self, name: str, subject: str, key: bytes) -> bytes:
+        return DataKey(self._keks[name]).seal(key, _wrap_aad(name, subject))
+
+    def _open_wrapped(self, subject: str, wrapped: bytes) -> bytes:
+        """Open a wrapped data key with whichever KEK it is under, the key files being read again if none fits."""
+        for attempt in (1, 2):
+            for name, kek in tuple(self._keks.items()):
+                try:
+                    return DataKey(kek).open(wrapped, _wrap_aad(name, subject))
+                except SealBroken:
+                    continue
+            if attempt == 1:
+                self._reload()
+        raise SealBroken
 
     def _select(self, connection: Connection, subjects: list[str]) -> dict[str, bytes | None]:
         found: dict[str, bytes | None] = {}
@@ -200,16 +318,19 @@ class KeyRing:
 
     def _create(self, connection: Connection, subjects: list[str]) -> None:
         """Insert keys for subjects that have none; another process that was first keeps its own."""
-        made = int(self._clock())
-        kek = DataKey(self._kek)
+        made, name = int(self._clock()), self._wrapping(connection)
         rows = [
             {
                 "subject": subject,
-                "wrapped": kek.seal(secrets.token_bytes(KEY_BYTES), self._wrap_aad(subject)),
-                "kek": self._kek_id,
+                "wrapped": self._wrap(name, subject, secrets.token_bytes(KEY_BYTES)),
+                "kek": name,
                 "created": made,
             }
             for subject in subjects
         ]
         insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
         connection.execute(insert(SUBJECT_KEY).on_conflict_do_nothing(), rows)
+
+
+def _wrap_aad(name: str, subject: str) -> bytes:
+    return f"yiqiao/wrap/v1|{name}|{subject}".encode()

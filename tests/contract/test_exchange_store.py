@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from bridge.errors import InvalidRequest, KeyDestroyed, Overloaded
+from bridge.keys.store import KeyStore
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
 from bridge.services.localisation import LocalisationIndex, LocalisationRegistrar, LocalPatients
@@ -151,7 +152,7 @@ def _down(_: Any) -> None:
 
 
 def test_the_quota_holds_on_both_databases(stores: Stores, tmp_path: Path) -> None:
-    service = PseudonymService(stores.engine, tmp_path, audit(stores), stores.clock, daily_quota=2)
+    service = PseudonymService(stores.engine, KeyStore(tmp_path), audit(stores), stores.clock, daily_quota=2)
     service.compute("B", "default", [(ID_CARD_SYSTEM, RESIDENT)] * 2)
     with pytest.raises(Overloaded):
         service.compute("B", "default", [(ID_CARD_SYSTEM, RESIDENT)])

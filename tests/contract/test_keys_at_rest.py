@@ -6,7 +6,7 @@ import pytest
 
 from bridge.errors import Conflict, KeyDestroyed, SealBroken, SettingsError
 from bridge.storage.database import write_transaction
-from bridge.storage.keyring import NODE, KeyRing
+from bridge.storage.keyring import NODE, KeyRing, kek_id
 from tests.stores import INDEX_KEY, KEK, Stores
 
 
@@ -87,3 +87,67 @@ def test_blind_values_depend_on_field_value_and_key(stores: Stores) -> None:
 def test_short_keys_are_refused(stores: Stores, kek: bytes, index: bytes) -> None:
     with pytest.raises(SettingsError):
         KeyRing(stores.engine, kek, index)
+
+
+def _replaceable(stores: Stores) -> tuple[list[bytes], KeyRing]:
+    keks = [KEK]
+    return keks, KeyRing(stores.engine, KEK, INDEX_KEY, keks=lambda: tuple(keks))
+
+
+def test_a_new_kek_wraps_everything_anew_and_nothing_is_lost(stores: Stores) -> None:
+    keks, ring = _replaceable(stores)
+    _, working = keks, KeyRing(stores.engine, KEK, INDEX_KEY, keks=lambda: tuple(keks))  # another process
+    subjects = [f"Patient/{number}" for number in range(1203)]
+    with write_transaction(stores.engine) as connection:
+        before = ring.data_keys(connection, subjects)
+        working.data_key(connection, "Patient/7")
+        ring.destroy(connection, "Patient/3")
+    new = b"\x22" * 16
+    keks.insert(0, new)
+    ring.use(new)
+    with write_transaction(stores.engine) as connection:  # made after the change, by a process that has not heard of it
+        made = working.data_key(connection, "Patient/new")
+    steps: list[tuple[int, int]] = []
+    assert ring.rewrap(lambda done, total: steps.append((done, total))) == 1202
+    assert steps[-1] == (1202, 1202)
+    assert ring.wrapped_keys() == {kek_id(new): 1203}
+    assert ring.current_kek() == kek_id(new)
+    only_new = KeyRing(stores.engine, new, INDEX_KEY)
+    with write_transaction(stores.engine) as connection:
+        assert only_new.data_key(connection, "Patient/new") == made
+        del before["Patient/3"]
+        assert only_new.data_keys(connection, before) == before
+        assert working.data_keys(connection, before) == before
+        with pytest.raises(KeyDestroyed):
+            only_new.data_key(connection, "Patient/3")
+    assert ring.rewrap() == 0
+
+
+def test_a_rotation_cut_short_goes_on(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.storage.keyring.REWRAP_ROWS", 3)
+    keks, ring = _replaceable(stores)
+    with write_transaction(stores.engine) as connection:
+        before = ring.data_keys(connection, [f"Patient/{number}" for number in range(10)])
+    keks.insert(0, b"\x22" * 16)
+    ring.use(keks[0])
+
+    def stop(done: int, _: int) -> None:
+        if done >= 6:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        ring.rewrap(stop)
+    assert sorted(ring.wrapped_keys().values()) == [4, 6]
+    with write_transaction(stores.engine) as connection:
+        assert KeyRing(stores.engine, keks[0], INDEX_KEY, keks=lambda: keks).data_keys(connection, before) == before
+    assert ring.rewrap() == 4
+
+
+def test_a_kek_that_is_not_at_hand_is_named_as_missing(stores: Stores) -> None:
+    keks, ring = _replaceable(stores)
+    with pytest.raises(SettingsError):
+        ring.use(b"\x22" * 16)
+    keks.insert(0, b"\x22" * 16)
+    ring.use(keks[0])
+    with pytest.raises(SettingsError, match="missing"), write_transaction(stores.engine) as connection:
+        KeyRing(stores.engine, KEK, INDEX_KEY).data_key(connection, "Patient/1")

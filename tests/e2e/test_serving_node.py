@@ -163,6 +163,26 @@ def test_kill_9_leaves_nothing_behind_and_loses_nothing(serving: Serving) -> Non
     assert counts == {"dead": 0, "failed": 0, "received": 0, "stored": 21}
 
 
+def test_a_rotated_key_is_taken_up_while_serving(serving: Serving) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bridge.cli", "keys", "rotate", "sign", "--home", str(serving.settings.home)],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "not running" not in done.stderr
+    deadline = time.monotonic() + 30
+    while "reloading" not in serving.log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    while not (serving._answers("/readyz") and serving._listens(serving.settings.mllp.port)):
+        assert time.monotonic() < deadline, serving.log.read_text()[-3000:]
+        time.sleep(0.1)
+    assert b"MSA|AA|R1" in serving.send(adt("R1", "R1"))
+    serving.wait_for(sorted(["E1", "R1", *(f"K{number:02}" for number in range(20))]))
+    assert serving.process is not None
+    assert serving.process.poll() is None
+    assert "child died" not in serving.log.read_text().rsplit("reloading", 1)[1]
+
+
 def test_sigterm_stops_everything_with_exit_code_0(serving: Serving) -> None:
     process = serving.process
     assert process is not None

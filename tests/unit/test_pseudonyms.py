@@ -12,6 +12,7 @@ from sqlmodel import SQLModel
 
 from anchor import gm
 from bridge.errors import InvalidRequest, Overloaded, SettingsError
+from bridge.keys.store import KeyStore
 from bridge.services.pseudonyms import HEALTH_CARD_SYSTEM, ID_CARD_SYSTEM, PseudonymService, normalised, pseudonym
 from bridge.storage import exchange
 from bridge.storage.database import open_database
@@ -37,7 +38,7 @@ def world(tmp_path: Path) -> Any:
     keys.mkdir()
     audit = Audit()
     now = [1_790_000_000.0]
-    service = PseudonymService(engine, keys, audit, lambda: now[0], daily_quota=5)
+    service = PseudonymService(engine, KeyStore(keys), audit, lambda: now[0], daily_quota=5)
     yield SimpleNamespace(service=service, keys=keys, audit=audit, now=now)
     engine.dispose()
 

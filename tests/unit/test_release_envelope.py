@@ -13,7 +13,7 @@ from anchor.gm import PrivateKey, PublicKey
 from bridge.errors import PeerRejected
 from bridge.services.envelope import KeyName, Opened, open_envelope, seal
 
-HOLDER, REQUESTER, CHAIN = "12330000000000012G", "12330000000000013E", "test-chain"
+CHAIN = "test-chain"
 SIGNER, RECIPIENT, STRANGER = (PrivateKey.generate() for _ in range(3))
 CONTENT = '{"bundle":{"resourceType":"Bundle","type":"collection"},"备注":"合成数据"}'.encode()
 
@@ -22,27 +22,25 @@ def sealed(content: bytes = CONTENT) -> bytes:
     return seal(
         content,
         chain=CHAIN,
-        signer=HOLDER,
         signing_key=SIGNER,
-        recipient=REQUESTER,
         recipient_key=RECIPIENT.public_key,
     )
 
 
-def lookup(name: KeyName) -> PublicKey | None:
-    return SIGNER.public_key if name == KeyName(CHAIN, HOLDER, SIGNER.public_key.key_id) else None
+def lookup(key_id: str) -> PublicKey | None:
+    return SIGNER.public_key if key_id == SIGNER.public_key.key_id else None
 
 
-def opened(envelope: bytes, key: PrivateKey = RECIPIENT, org: str = REQUESTER) -> Opened:
-    name = KeyName(CHAIN, org, key.public_key.key_id)
-    return open_envelope(envelope, recipient=name, decryption_key=key, signing_key=lookup)
+def opened(envelope: bytes, key: PrivateKey = RECIPIENT, chain: str = CHAIN) -> Opened:
+    own = {key.public_key.key_id: key}
+    return open_envelope(envelope, chain=chain, decryption_key=own.get, signing_key=lookup)
 
 
 @pytest.mark.parametrize("content", [b"", b"x", CONTENT, bytes(100_000)], ids=["empty", "one byte", "json", "100 kB"])
 def test_round_trip(content: bytes) -> None:
     result = opened(sealed(content))
     assert result.content == content
-    assert result.signer == KeyName(CHAIN, HOLDER, SIGNER.public_key.key_id)
+    assert result.signer == KeyName(CHAIN, SIGNER.public_key.key_id)
 
 
 def test_nothing_of_the_content_shows_and_no_two_envelopes_are_alike() -> None:
@@ -61,18 +59,18 @@ def test_every_altered_byte_is_noticed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("envelope", "key", "org", "code"),
+    ("envelope", "key", "chain", "code"),
     [
-        pytest.param(sealed(), STRANGER, REQUESTER, "envelope-other-recipient", id="another key of mine"),
-        pytest.param(sealed(), RECIPIENT, HOLDER, "envelope-other-recipient", id="another member"),
-        pytest.param(sealed() + b"\0", RECIPIENT, REQUESTER, "envelope-malformed", id="bytes behind it"),
-        pytest.param(sealed()[:-1], RECIPIENT, REQUESTER, "envelope-malformed", id="cut off"),
-        pytest.param(b"", RECIPIENT, REQUESTER, "envelope-malformed", id="empty"),
+        pytest.param(sealed(), STRANGER, CHAIN, "envelope-other-recipient", id="another key of mine"),
+        pytest.param(sealed(), RECIPIENT, "other", "envelope-other-recipient", id="another consortium"),
+        pytest.param(sealed() + b"\0", RECIPIENT, CHAIN, "envelope-malformed", id="bytes behind it"),
+        pytest.param(sealed()[:-1], RECIPIENT, CHAIN, "envelope-malformed", id="cut off"),
+        pytest.param(b"", RECIPIENT, CHAIN, "envelope-malformed", id="empty"),
     ],
 )
-def test_refusals(envelope: bytes, key: PrivateKey, org: str, code: str) -> None:
+def test_refusals(envelope: bytes, key: PrivateKey, chain: str, code: str) -> None:
     with pytest.raises(PeerRejected) as caught:
-        opened(envelope, key, org)
+        opened(envelope, key, chain)
     assert caught.value.code == code
 
 
@@ -80,9 +78,7 @@ def test_a_signer_that_is_not_on_the_ledger_is_refused() -> None:
     envelope = seal(
         CONTENT,
         chain=CHAIN,
-        signer=HOLDER,
         signing_key=STRANGER,
-        recipient=REQUESTER,
         recipient_key=RECIPIENT.public_key,
     )
     with pytest.raises(PeerRejected) as caught:
@@ -98,9 +94,7 @@ def test_a_signature_over_something_else_is_refused() -> None:
     envelope = seal(
         CONTENT,
         chain=CHAIN,
-        signer=HOLDER,
         signing_key=Swapped.from_bytes(SIGNER.to_bytes()),
-        recipient=REQUESTER,
         recipient_key=RECIPIENT.public_key,
     )
     with pytest.raises(PeerRejected) as caught:
