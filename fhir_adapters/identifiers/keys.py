@@ -99,3 +99,27 @@ def related_id(profile: SourceProfile, type: str, owner: str, *parts: str) -> st
 def provenance_id(profile: SourceProfile, source: str, key: str) -> str:
     """The Provenance of one message: the sending system and its message control id, or a digest."""
     return resource_id(profile.id_key, "Provenance", source, key)
+
+
+def practitioner_role_id(
+    profile: SourceProfile, person: str, organization: str, place: str = "", role: str = ""
+) -> str:
+    """What a person does at an organization, by the references of both (and of the place) and the role's code."""
+    return resource_id(
+        profile.id_key, "PractitionerRole", profile.base_url, _PART.join((person, organization, place, role))
+    )
+
+
+def account_id(profile: SourceProfile, system: str, value: str) -> str:
+    """An account by its number."""
+    return resource_id(profile.id_key, "Account", system, value)
+
+
+def appointment_id(profile: SourceProfile, system: str, value: str) -> str:
+    """An appointment by the placer's number (SCH-1), or the filler's where there is no placer's."""
+    return resource_id(profile.id_key, "Appointment", system, value)
+
+
+def numbered_id(profile: SourceProfile, type: str, system: str, *parts: str) -> str:
+    """Any other resource by its business number, or by several that name it together."""
+    return resource_id(profile.id_key, type, system, _PART.join(parts))
