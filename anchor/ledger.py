@@ -16,8 +16,9 @@ State keys (text -> JSON object)::
     request/<id>          (anchor.contracts.access)
 
 A transaction passes these gates in this order; the first that fails gives the code, and a refused one changes nothing:
-(1) encoding, (2) chain, (3) sender known, (4) sender not suspended, (5) key live at block time, (6) not expired,
-(7) sequence number exactly the next, (8) signature, (9) type known, (10) the contract's own rules.
+(1) encoding, (2) chain, (3) sender known, (4) sender not suspended, (5) key live at block time, (6) not expired, nor
+good for longer than ``MAX_LIFETIME_SECONDS``, (7) sequence number exactly the next, (8) signature, (9) type known,
+(10) the contract's own rules.
 
 ``app_hash = SM3("yiqiao/app/v1" ‖ state root ‖ log root)``: an empty block leaves it as it was.
 """
@@ -39,7 +40,7 @@ from anchor.merkle import FrontierTree, leaf_hash
 from anchor.signature_cache import SignatureCache
 from anchor.state_store import MemoryState, StateStore
 from anchor.state_tree import StateTree, TreeUpdate
-from anchor.transaction import Code, Transaction, encode, parse
+from anchor.transaction import MAX_LIFETIME_SECONDS, Code, Transaction, encode, parse
 
 APP_DOMAIN = b"yiqiao/app/v1"
 
@@ -130,11 +131,14 @@ class Ledger:
         """Filter an envelope before it waits for a block: gates 1 to 6 and 8, and a sequence number that is not past.
 
         A weak filter (the state may change until its block). ``time``: Unix seconds to judge by, the last block's time
-        unless given. Raises ``TransactionRejected``; returns the transaction.
+        unless given, which says nothing about how far away ``expires`` is. Raises ``TransactionRejected``; returns the
+        transaction.
         """
         tx = parse(envelope)
         view = _BlockView(self, max(self.head.time, time or 0), self.head.height + 1)
         public = self._admit(tx, view)
+        if time is not None:
+            _check_lifetime(tx, view.time)
         if tx.seq < view.next_seq(tx.sender):
             refuse(Code.BAD_SEQUENCE, "the sequence number is past")
         self._check_signature(tx, public)
@@ -190,6 +194,7 @@ class Ledger:
             tx = parse(envelope)
             tx_id = tx.tx_id
             public = self._admit(tx, view)
+            _check_lifetime(tx, view.time)
             next_seq = view.next_seq(tx.sender)
             if tx.seq != next_seq:
                 expected = next_seq
@@ -227,6 +232,12 @@ class Ledger:
             self.signatures.verify(public, tx)
         except SignatureInvalid:
             refuse(Code.BAD_SIGNATURE, "the signature does not verify")
+
+
+def _check_lifetime(tx: Transaction, time: int) -> None:
+    """The second half of gate 6, where the block's time is known: between blocks the last one's may be long past."""
+    if tx.expires > time + MAX_LIFETIME_SECONDS:
+        refuse(Code.EXPIRES_TOO_LATE, f"a transaction expires at most {MAX_LIFETIME_SECONDS} seconds after block time")
 
 
 class _BlockView:

@@ -29,6 +29,9 @@ MAX_INTEGER = 2**53 - 1
 """The largest integer that every JSON reader keeps exactly."""
 MAX_DEPTH = 16
 """Nesting of a transaction's body: ours uses at most six."""
+MAX_LIFETIME_SECONDS = 900
+"""Seconds by which ``expires`` may lie beyond block time. A sender sets it by its own clock, so that each accepted
+transaction bounds its block's time on both sides: no block is later than ``expires``, none earlier than this before."""
 
 _HEAD = b'{"sig":"'
 _MIDDLE = b'","tx":'
@@ -54,6 +57,7 @@ class Code:
     WRONG_CHAIN = "wrong-chain"
     BAD_SEQUENCE = "bad-sequence"
     EXPIRED = "expired"
+    EXPIRES_TOO_LATE = "expires-too-late"
     UNKNOWN_TYPE = "unknown-type"
     BAD_BODY = "bad-body"
     NOT_AUTHORISED = "not-authorised"

@@ -21,7 +21,7 @@ from anchor.checkpoint import Checkpoint, SignedCheckpoint, ledger_origin, parse
 from anchor.errors import CanonicalError, FormatError, TransactionRejected, VerificationError
 from anchor.receipt import Committed, State
 from anchor.report import Steps
-from anchor.transaction import Transaction
+from anchor.transaction import MAX_LIFETIME_SECONDS, Transaction
 from anchor.transaction import parse as parse_transaction
 from anchor.trust import Cosignature, Trust
 
@@ -126,8 +126,8 @@ def _check_transaction(committed: Committed, trust: Trust) -> CheckedTransaction
     if entry["index"] != committed.index:
         raise VerificationError("the ledger's entry is of another place in its log")
     time: int = entry["time"]
-    if time > transaction.expires:
-        raise VerificationError("a transaction was in a block later than it allows")
+    if not time <= transaction.expires <= time + MAX_LIFETIME_SECONDS:
+        raise VerificationError("a transaction was in a block later or much earlier than its sender's clock allows")
     key = trust.member(transaction.sender).signing_key(transaction.key, time)
     key.public.verify(transaction.signed_bytes, transaction.signature)
     return CheckedTransaction(transaction, entry["height"], time, committed.index)

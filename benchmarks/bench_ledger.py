@@ -27,7 +27,7 @@ from benchmarks.measure import ROUNDS, Comparison, Rate
 
 CHAIN = "bench"
 START = 1_790_000_000
-LIFE_SECONDS = 86_400
+LIFE_SECONDS = 600
 PER_SECOND = 5_000
 """Transactions prepared for a second of measurement: about what one core commits."""
 SUBMISSION = 256

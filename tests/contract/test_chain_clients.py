@@ -67,7 +67,7 @@ class Setting:
             "sender": sender,
             "key": sign_key(sender),
             "seq": self.engine.next_seq(sender),
-            "expires": START + 3600,
+            "expires": START + 900,
             "body": {"endpoint": "https://moved.invalid"},
         }
         return transaction.build(**{**values, **changes})

@@ -38,6 +38,8 @@ def send(**changes: Any) -> str:
         pytest.param({}, Code.OK, id="right"),
         pytest.param({"expires": START}, Code.OK, id="expires-with-this-very-block"),
         pytest.param({"expires": START - 1}, Code.EXPIRED, id="expired"),
+        pytest.param({"expires": START + 900}, Code.OK, id="expires-as-late-as-it-may"),
+        pytest.param({"expires": START + 901}, Code.EXPIRES_TOO_LATE, id="expires-too-late"),
         pytest.param({"chain": "another"}, Code.WRONG_CHAIN, id="another-chain"),
         pytest.param({"sender": STRANGER}, Code.UNKNOWN_SENDER, id="not-a-member"),
         pytest.param({"key": key("nobody")}, Code.UNKNOWN_KEY, id="a-key-nobody-registered"),
