@@ -1,0 +1,142 @@
+"""The state machine over a replica's file: computing a block changes nothing, persisting it is one durable write.
+
+CometBFT decides the order; this is what the embedded engine's writer is there. A block is computed any number of times
+(FinalizeBlock, and again after a crash) and persisted once (Commit), together with the CometBFT height it came at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+
+from anchor import checkpoint
+from anchor import genesis as genesis_file
+from anchor.chain.client import StateProof
+from anchor.chain.cometbft.replica_file import Place, ReplicaFile
+from anchor.chain.embedded_store import BlockRow, CachedState
+from anchor.chain.embedded_tail import check_tail
+from anchor.errors import ChainCorrupt
+from anchor.gm import PrivateKey, sm3
+from anchor.ledger import BlockResult, Head, Ledger, block_header, ledger_checkpoint
+from anchor.merkle import FrontierTree
+from anchor.signature_cache import SignatureCache
+from anchor.state_tree import StateTree
+from anchor.tiles import TileLog
+from anchor.transaction import encode
+
+
+class ReplicaStore:
+    """One connection to a replica's file and the state machine in step with it. For one thread at a time.
+
+    ``genesis``: the genesis file's bytes; the file is begun with them, or must have been. ``key`` signs, as ``org``,
+    the checkpoint after each block: what a member cosigns here it has computed itself. Raises ``FormatError``,
+    ``ChainUnavailable`` or ``ChainCorrupt``.
+    """
+
+    def __init__(self, path: str | Path, *, genesis: bytes, org: str, key: PrivateKey) -> None:
+        self.genesis = genesis_file.parse(genesis)
+        self.content = genesis
+        self._org = org
+        self._key = key
+        self.file = ReplicaFile(path)
+        try:
+            self._begin()
+            check_tail(self.file, self.genesis.chain)
+            self._load()
+        except BaseException:
+            self.file.close()
+            raise
+
+    @property
+    def app_hash(self) -> bytes:
+        """The hash that commits to everything persisted."""
+        return self.ledger.app_hash
+
+    def compute(self, envelopes: Sequence[bytes], time: int) -> BlockResult:
+        """Compute the ledger's next block; nothing is persisted."""
+        return self.ledger.apply_block(envelopes, time)
+
+    def persist(self, block: BlockResult | None, comet_height: int) -> None:
+        """Write, durably, that CometBFT is at ``comet_height``, and the ledger's block made there, if there is one."""
+        header = b""
+        with self.file.writing():
+            if block is not None:
+                header = self._write(block)
+                self.file.add_place(Place(block.height, comet_height, block.log.size))
+            self.file.set_comet_height(comet_height)
+        self.comet_height = comet_height
+        if block is not None:
+            self.ledger.commit(block)
+            self._previous = sm3(header)
+
+    def prove(self, key: str) -> StateProof:
+        """Return a committed value with its proof."""
+        content = self.file.state(key)
+        value = None if content is None else orjson.loads(content)
+        tree = self.ledger.tree
+        return StateProof(key, value, self.ledger.head.height, tree.root, tree.prove(key))
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.file.close()
+
+    def _begin(self) -> None:
+        with self.file.writing():
+            if self.file.is_new():
+                self.file.create(self.content)
+                self._write_genesis()
+            if self.file.meta("genesis") != self.content:
+                raise ChainCorrupt("the ledger file was begun with another genesis")
+            self.file.add_replica_tables()
+            if self.file.place_before(0) is None:
+                head = self.file.head()
+                self.file.add_place(Place(head.height, 0, head.log_size))
+
+    def _write_genesis(self) -> None:
+        values = {key: encode(value) for key, value in self.genesis.state().items()}
+        update = StateTree(self.file).update(values)
+        self.file.write_state(values, update.buckets)
+        head = Head(0, self.genesis.time, FrontierTree())
+        note = self._signed_note(head, update.root)
+        self.file.write_block(BlockRow(0, head.time, 0, self.content, update.root, b"", b"", note))
+
+    def _load(self) -> None:
+        with self.file.reading():
+            head = self.file.head()
+            tree = StateTree(self.file)
+            tree.load(self.file.buckets())
+            if tree.root != head.state_root:
+                raise ChainCorrupt("the stored state is not the one that the last block left")
+            self.comet_height = self.file.comet_height()
+            self.ledger = Ledger(
+                self.genesis.chain,
+                Head(head.height, head.time, head.log()),
+                CachedState(self.file),
+                tree,
+                SignatureCache(),
+            )
+            self._previous = sm3(head.header)
+
+    def _write(self, block: BlockResult) -> bytes:
+        """Write a block, within ``writing``, and return its header."""
+        TileLog(self.file, self.ledger.head.log.size).append([one.leaf for one in block.accepted])
+        header = block_header(
+            chain=self.ledger.chain,
+            height=block.height,
+            time=block.time,
+            previous=self._previous,
+            tx_ids=[one.transaction.tx_id for one in block.accepted],
+            app_hash=block.app_hash,
+            log_size=block.log.size,
+        )
+        note = self._signed_note(Head(block.height, block.time, block.log), block.state_root)
+        self.file.append(block, header, note)
+        return header
+
+    def _signed_note(self, head: Head, state_root: bytes) -> bytes:
+        """Return the ledger's checkpoint after a block, signed by this replica's member at the block's time."""
+        point = ledger_checkpoint(self.genesis.chain, head, state_root)
+        signature = checkpoint.sign(point, self._org, self._key, head.time)
+        return checkpoint.render(checkpoint.SignedCheckpoint(point, (signature,)))

@@ -1,0 +1,205 @@
+"""A network of replicas on this machine for tests: each a process of its own with CometBFT's real binary below it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anchor.chain.cometbft import node_files
+from anchor.chain.cometbft.application import app_state
+from anchor.chain.cometbft.process import find_binary
+from anchor.chain.cometbft.replica_store import ReplicaStore
+from anchor.chain.cometbft.rpc import CometRpc
+from anchor.errors import ChainError, ChainUnavailable
+from anchor.genesis import parse
+from tests.ledger_consortium import sign_key
+
+ROOT = Path(__file__).parents[1]
+FAST = node_files.Timeouts(propose=500, propose_delta=200, vote=300, vote_delta=100, commit=50, heartbeat=1_000)
+WAIT_SECONDS = 60.0
+
+
+def require_cometbft() -> None:
+    """Skip where CometBFT's binary is missing, unless services are required."""
+    try:
+        find_binary()
+    except ChainUnavailable as error:
+        if os.environ.get("YIQIAO_REQUIRE_SERVICES") == "1":
+            raise
+        pytest.skip(str(error))
+
+
+def free_ports(count: int) -> list[int]:
+    """Return ports that nothing listens on now, below those the kernel gives to outgoing connections."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def wait_until(condition: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS) -> Any:
+    """Call ``condition`` until it is true; a ``ChainError`` counts as not yet."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            if found := condition():
+                return found
+        except ChainError:
+            pass
+        time.sleep(0.05)
+    raise AssertionError(f"{what} did not happen within {seconds:.0f} s")
+
+
+@dataclass
+class Node:
+    """One replica: its folder, its ports, its process."""
+
+    folder: Path
+    org: str
+    identity: node_files.Identity
+    rpc_port: int
+    p2p_port: int
+    process: subprocess.Popen[bytes] | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.rpc_port}"
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "ledger.sqlite3"
+
+    @property
+    def home(self) -> Path:
+        return self.folder / "cometbft"
+
+    def start(self) -> None:
+        """Start the replica's process; its log goes to replica.log."""
+        (self.folder / "node.json").write_text(json.dumps(self.settings))
+        with (self.folder / "replica.log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.comet_node", str(self.folder)],
+                cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            )  # fmt: skip
+
+    def kill(self) -> None:
+        """Kill the replica with SIGKILL; CometBFT dies with it."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGKILL)
+            self.process.wait()
+            self.process = None
+
+    def stop(self) -> int:
+        """Ask the replica to end and return its exit code."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(30)
+        self.process = None
+        return code
+
+    def log(self) -> str:
+        return (self.folder / "replica.log").read_text("utf-8", "replace")
+
+    def rpc(self) -> CometRpc:
+        return CometRpc(self.url, timeout_seconds=5)
+
+    def status(self) -> dict[str, Any]:
+        rpc = self.rpc()
+        try:
+            return dict(rpc.call("status"))
+        finally:
+            rpc.close()
+
+    def height(self) -> int:
+        return int(self.status()["sync_info"]["latest_block_height"])
+
+
+class Network:
+    """Replicas of ``orgs`` with one genesis; those in ``validators`` vote, the others only follow."""
+
+    def __init__(
+        self,
+        folder: Path,
+        genesis: bytes,
+        orgs: Sequence[str],
+        *,
+        validators: Sequence[str] | None = None,
+        timeouts: node_files.Timeouts = FAST,
+    ) -> None:
+        self.genesis = genesis
+        ports = free_ports(2 * len(orgs))
+        self.nodes: list[Node] = []
+        for number, org in enumerate(orgs):
+            place = folder / f"node{number}"
+            place.mkdir(parents=True)
+            identity = node_files.create_keys(place / "cometbft")
+            self.nodes.append(Node(place, org, identity, ports[2 * number], ports[2 * number + 1]))
+        voting = set(orgs if validators is None else validators)
+        self.document = comet_genesis(genesis, [node for node in self.nodes if node.org in voting], folder)
+        addresses = {node.identity.node: f"127.0.0.1:{node.p2p_port}" for node in self.nodes}
+        for node in self.nodes:
+            (node.folder / "genesis.json").write_bytes(genesis)
+            node_files.write_genesis(node.home, self.document)
+            node.settings = {
+                "org": node.org,
+                "rpc_port": node.rpc_port,
+                "p2p_port": node.p2p_port,
+                "peers": {each: where for each, where in addresses.items() if each != node.identity.node},
+                "timeouts": {name: getattr(timeouts, name) for name in timeouts.__slots__},
+            }
+
+    def start(self) -> None:
+        for node in self.nodes:
+            node.start()
+
+    def wait_for_height(self, height: int, nodes: Sequence[Node] | None = None, seconds: float = WAIT_SECONDS) -> None:
+        for node in nodes or self.nodes:
+            wait_until(lambda node=node: node.height() >= height, f"height {height} at {node.folder.name}", seconds)
+
+    def close(self) -> None:
+        for node in self.nodes:
+            node.kill()
+
+    def __enter__(self) -> Network:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def comet_genesis(genesis: bytes, validators: Sequence[Node], folder: Path) -> bytes:
+    """Return CometBFT's genesis file for a ledger that begins at its genesis."""
+    scratch = folder / "scratch.sqlite3"
+    store = ReplicaStore(scratch, genesis=genesis, org=validators[0].org, key=sign_key(validators[0].org))
+    try:
+        state = app_state(store)
+    finally:
+        store.close()
+        for each in folder.glob("scratch.sqlite3*"):
+            each.unlink()
+    parsed = parse(genesis)
+    named = [node_files.Validator(node.org, node.identity.key, 10) for node in validators]
+    return node_files.genesis_document(chain=parsed.chain, time=parsed.time, validators=named, app_state=state)
+
+
+def copy_of(network_node: Node, target: Path) -> Node:
+    """Return a stopped node's copy in another folder."""
+    shutil.copytree(network_node.folder, target)
+    return replace(network_node, folder=target, process=None)
