@@ -270,11 +270,13 @@ def _known_view(settings: SourceSettings, name: str) -> tuple[str, View]:
 
 
 def _grouped(view: View, rows: Sequence[Row]) -> list[tuple[str, list[Row]]]:
-    """Return (patient, rows) of each report, visit or patient, in the order of their first rows."""
-    groups: dict[tuple[str, str], list[Row]] = {}
+    """Return (patient, rows) of each record, in the order of their first rows; "" where no patient is meant."""
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for row in rows:
-        key = (str(row.get("assigning_authority") or ""), str(row.get(view.key)))
+        key = tuple(str(row.get(name) or "") for name in ("assigning_authority", *view.record))
         groups.setdefault(key, []).append(row)
+    if not view.of_patients:
+        return [("", group) for group in groups.values()]
     return [(f"{group[0].get('patient_no')}^{key[0]}", group) for key, group in groups.items()]
 
 

@@ -8,7 +8,14 @@ import orjson
 from cryptography.hazmat.primitives.hashes import SM3, Hash
 
 from fhir_adapters.bundle_entry import ACTORS_AND_PLACES, entry
-from fhir_adapters.identifiers import identifier, is_valid_uscc, organization_id, patient_id, provenance_id
+from fhir_adapters.identifiers import (
+    encounter_id,
+    identifier,
+    is_valid_uscc,
+    organization_id,
+    patient_id,
+    provenance_id,
+)
 from fhir_adapters.identifiers.build import PROJECT_SYSTEMS, assigning_system, kind_system
 from fhir_adapters.profile import SourceProfile
 from fhir_adapters.result import Issue
@@ -18,6 +25,10 @@ ADAPTER = "tabular/1.0"
 """Name and version of this adapter, as lineage records it."""
 
 _PROVENANCE_AGENT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
+
+
+_NAMED_IN_PASSING = ACTORS_AND_PLACES | {"ServiceRequest", "Condition", "Observation"}
+# A report names its request and a critical value its result, with less than the view of these says.
 
 
 class Batch:
@@ -51,7 +62,10 @@ class Batch:
         return self._resources.get(reference)
 
     def sourced(self, patient: str, cells: Mapping[str, Any], updated: str, references: Iterable[str]) -> None:
-        """Note which row of which patient said what; one Provenance per patient, so that patients are not mixed."""
+        """Note which row of which patient said what; one Provenance per patient, so that patients are not mixed.
+
+        ``patient`` is "" for rows that are about no patient: they share one Provenance.
+        """
         source = self._sources.setdefault(patient, _Source())
         source.rows.append(cells)
         source.updated = max(source.updated, updated, key=_moment)
@@ -87,7 +101,7 @@ class Batch:
         return built
 
     def _entry(self, reference: str, resource: Json) -> Json:
-        mention = resource["resourceType"] in ACTORS_AND_PLACES and reference not in self._owned
+        mention = resource["resourceType"] in _NAMED_IN_PASSING and reference not in self._owned
         return entry(self.profile.base_url, reference, resource, mention=mention)
 
     def _provenance(self, patient: str, source: "_Source") -> None:
@@ -134,6 +148,18 @@ def patient_reference(row: Row) -> Json:
         "reference": f"Patient/{patient_id(row.profile, system, value)}",
         "type": "Patient",
         "identifier": {"system": system, "value": value},
+    }
+
+
+def visit_reference(row: Row) -> Json | None:
+    """The visit that a row names, in the same two ways; None when it names none."""
+    visit = row.text("visit_no")
+    if not visit:
+        return None
+    system = row.system()
+    return {
+        "reference": f"Encounter/{encounter_id(row.profile, system, visit)}",
+        "identifier": {"system": system, "value": visit},
     }
 
 

@@ -7,11 +7,37 @@ from fhir_adapters.errors import ParseError, UnsupportedMessage
 from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
 from fhir_adapters.result import ConversionResult, Issue
 from fhir_adapters.tabular.batch import ADAPTER, Batch, patient_reference
-from fhir_adapters.tabular.contract import ENCOUNTER, LAB, PATIENT, VIEWS, View
+from fhir_adapters.tabular.bed import convert_bed
+from fhir_adapters.tabular.contract import (
+    BED,
+    CRITICAL,
+    DEPARTMENT,
+    DIAGNOSIS,
+    DOCUMENT,
+    ENCOUNTER,
+    EXAM,
+    LAB,
+    LINEAGE,
+    MEDICATION,
+    ORDER,
+    PATIENT,
+    STAFF,
+    VIEWS,
+    VITAL,
+    View,
+)
+from fhir_adapters.tabular.critical import convert_critical
+from fhir_adapters.tabular.diagnosis import convert_diagnosis
+from fhir_adapters.tabular.document import convert_document
 from fhir_adapters.tabular.encounter import convert_encounter
+from fhir_adapters.tabular.exam import convert_exam
 from fhir_adapters.tabular.lab import check_complete, convert_lab
+from fhir_adapters.tabular.medication import convert_medication
+from fhir_adapters.tabular.order import convert_order
 from fhir_adapters.tabular.patient import convert_patient
 from fhir_adapters.tabular.rows import Row
+from fhir_adapters.tabular.staff import convert_department, convert_staff
+from fhir_adapters.tabular.vital import convert_vital
 from fhir_adapters.validation import require_valid
 
 __all__ = ["ADAPTER", "MAX_ROWS", "convert_rows", "find_view"]
@@ -22,7 +48,17 @@ MAX_ROWS = 100_000
 _CONVERTERS: Mapping[str, Callable[[Row, Batch], list[str]]] = {
     PATIENT.name: convert_patient,
     ENCOUNTER.name: convert_encounter,
+    BED.name: convert_bed,
+    ORDER.name: convert_order,
+    MEDICATION.name: convert_medication,
     LAB.name: convert_lab,
+    EXAM.name: convert_exam,
+    VITAL.name: convert_vital,
+    DIAGNOSIS.name: convert_diagnosis,
+    DOCUMENT.name: convert_document,
+    CRITICAL.name: convert_critical,
+    STAFF.name: convert_staff,
+    DEPARTMENT.name: convert_department,
 }
 
 
@@ -64,7 +100,7 @@ def find_view(name: str) -> View:
 def _convert_row(row: Row, cells: Mapping[str, Any], batch: Batch) -> None:
     missing = row.missing()
     # Lineage columns a file may lack: the row is still a record.
-    fatal = [column for column in missing if column not in ("row_key", "updated_at")]
+    fatal = [column for column in missing if column not in LINEAGE]
     if fatal:
         for column in fatal:
             row.remark("error", "bad-row", column, "required and empty; the row is left out")
@@ -76,7 +112,8 @@ def _convert_row(row: Row, cells: Mapping[str, Any], batch: Batch) -> None:
         row.remark("warning", "bad-value", "updated_at", "not a point in time")
     references = _CONVERTERS[row.view.name](row, batch)
     if references:
-        batch.sourced(patient_reference(row)["reference"], cells, updated, references)
+        owner = patient_reference(row)["reference"] if row.view.of_patients else ""
+        batch.sourced(owner, cells, updated, references)
 
 
 def _not_mapped(columns: Iterable[str]) -> list[Issue]:

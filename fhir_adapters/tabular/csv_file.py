@@ -7,7 +7,7 @@ import io
 from fhir_adapters.errors import DecodeError, ParseError
 from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
 from fhir_adapters.result import ConversionResult
-from fhir_adapters.tabular.contract import VIEWS, View
+from fhir_adapters.tabular.contract import LINEAGE, VIEWS, View
 from fhir_adapters.tabular.conversion import MAX_ROWS, convert_rows
 
 MAX_CSV_BYTES = 64 * 1024 * 1024
@@ -33,22 +33,18 @@ def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResul
     return convert_rows(view_of(header).name, rows, chosen)
 
 
-def view_of(header: list[str]) -> View:
-    """The view whose required columns a header has, apart from lineage columns. Raises ParseError."""
+def view_of(header: list[str], hint: str = "") -> View:
+    """The view that a header's columns belong to. Raises ParseError.
+
+    ``hint`` is a name that may tell (of a file or a sheet): a view whose name stands in it is taken when the columns
+    allow it. Otherwise the view that knows most of the columns, and of these the one that requires most.
+    """
     names = {name.strip().lower() for name in header}
-    best: View | None = None
-    for view in VIEWS.values():
-        required = {name for name, column in view.columns.items() if column.required}
-        # A patient's number stands in all views: the view with the most required columns present is meant.
-        if required - {"row_key", "updated_at"} <= names and (best is None or len(required) > len(_required(best))):
-            best = view
-    if best is None:
+    possible = [view for view in VIEWS.values() if view.required - LINEAGE <= names]
+    named = [view for view in possible if view.name in hint.upper()]
+    if not possible:
         raise ParseError("the columns of no standard view", "header")
-    return best
-
-
-def _required(view: View) -> set[str]:
-    return {name for name, column in view.columns.items() if column.required}
+    return max(named or possible, key=lambda view: (len(names & view.columns.keys()), len(view.required)))
 
 
 def _decoded(raw: bytes, default_charset: str) -> str:

@@ -2,24 +2,16 @@
 
 from datetime import datetime
 
-from fhir_adapters.identifiers import (
-    condition_id,
-    encounter_id,
-    identifier,
-    location_id,
-    organization_id,
-    practitioner_id,
-)
+from fhir_adapters.identifiers import condition_id, encounter_id, identifier
+from fhir_adapters.tabular.actors import department, places, practitioner
 from fhir_adapters.tabular.batch import Batch, patient_reference
+from fhir_adapters.tabular.concepts import diagnosis_concept
 from fhir_adapters.tabular.rows import Json, Row
 
-_PHYSICAL = "http://terminology.hl7.org/CodeSystem/location-physical-type"
 _NULL_FLAVOR = "http://terminology.hl7.org/CodeSystem/v3-NullFlavor"
 _PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 _DIAGNOSIS_ROLE = "http://terminology.hl7.org/CodeSystem/diagnosis-role"
 _CONDITION_CATEGORY = "http://terminology.hl7.org/CodeSystem/condition-category"
-_ICD10_CN = "urn:oid:2.16.156.10011.2.3.3.11"
-_ICD10_WHO = "http://hl7.org/fhir/sid/icd-10"
 _ENDED = frozenset({"finished", "cancelled", "entered-in-error"})
 
 
@@ -84,102 +76,57 @@ def _attending(row: Row, batch: Batch, encounter: Json) -> list[str]:
     return [made]
 
 
-def practitioner(row: Row, batch: Batch, code_column: str, name_column: str) -> str:
-    """Put the Practitioner that two columns name; its reference, "" when they are empty."""
-    code, name = row.text(code_column), row.text(name_column)
-    if not code and not name:
-        return ""
-    system = row.system()
-    resource: Json = {
-        "resourceType": "Practitioner",
-        "id": practitioner_id(row.profile, system, code or "name:" + name),
-    }
-    if code:
-        resource["identifier"] = [identifier(code, "staff", system=system)]
-    if name:
-        resource["name"] = [{"text": name}]
-    return batch.put(resource)
-
-
 def _department(row: Row, batch: Batch, encounter: Json) -> list[str]:
     """The responsible department is the service provider, part of the institution; without one, the institution is."""
     institution = batch.institution()
     references = [institution["reference"]] if institution else []
-    code, name = row.text("dept_code"), row.text("dept_name")
-    if code or name:
-        system = row.system()
-        resource: Json = {
-            "resourceType": "Organization",
-            "id": organization_id(row.profile, system, code or "name:" + name),
-        }
-        if code:
-            resource["identifier"] = [identifier(code, system=system)]
-        if name:
-            resource["name"] = name
-        if institution:
-            resource["partOf"] = institution
-        institution = {"reference": batch.put(resource)}
-        references.append(institution["reference"])
-    if institution:
-        encounter["serviceProvider"] = institution
+    made = department(row, batch)
+    if made:
+        references.append(made)
+    if references:
+        encounter["serviceProvider"] = {"reference": references[-1]}
     return references
 
 
 def _places(row: Row, batch: Batch, encounter: Json, period: Json) -> list[str]:
-    """Campus, ward, room and bed as a tree of Locations; the Encounter is at the smallest."""
-    campus, ward, room, bed = (row.text(name) for name in ("facility", "ward_code", "room_no", "bed_no"))
-    ward = ward or row.text("ward_name")
-    levels = (
-        (campus, "si", "Site", (campus, "", "", "", "")),
-        (ward, "wa", "Ward", (campus, "", ward, "", "")),
-        (room, "ro", "Room", (campus, "", ward, room, "")),
-        (bed, "bd", "Bed", (campus, "", ward, room, bed)),
-    )
-    references: list[str] = []
-    for title, kind, display, path in levels:
-        if not title:
-            continue
-        place: Json = {
-            "resourceType": "Location",
-            "id": location_id(row.profile, *path),
-            "name": (row.text("ward_name") or title) if kind == "wa" else title,
-            "mode": "instance",
-            "physicalType": {"coding": [{"system": _PHYSICAL, "code": kind, "display": display}]},
-        }
-        if references:
-            place["partOf"] = {"reference": references[-1]}
-        references.append(batch.put(place))
-    if references:
-        at: Json = {"location": {"reference": references[-1]}}
-        at["status"] = "completed" if encounter["status"] in _ENDED else "active"
-        if encounter["status"] == "planned":
-            at["status"] = "planned"
-        if period:
-            at["period"] = period
-        encounter["location"] = [at]
-    return references
+    """The Encounter is at the smallest place that is told; a place before it is kept as completed."""
+    campus = row.text("facility")
+    ward = row.text("ward_code") or row.text("ward_name")
+    before = [row.text(name) for name in ("prior_ward_code", "prior_room_no", "prior_bed_no")]
+    now = places(row, batch, campus, ward, row.text("room_no"), row.text("bed_no"), row.text("ward_name"))
+    moved: Json = {}
+    row.datetime("moved_at", moved, "at")
+    stays: list[Json] = []
+    earlier: list[str] = []
+    if any(before) and (before[0] or ward):
+        earlier = places(row, batch, campus, before[0] or ward, before[1], before[2])
+        stays.append(_stay(earlier[-1], "completed", period.get("start", ""), moved.get("at", "")))
+    if now:
+        ended = encounter["status"] in _ENDED
+        status = "completed" if ended else "planned" if encounter["status"] == "planned" else "active"
+        stays.append(_stay(now[-1], status, moved.get("at", "") or period.get("start", ""), period.get("end", "")))
+    if stays:
+        encounter["location"] = stays
+    return [*now, *(each for each in earlier if each not in now)]
+
+
+def _stay(reference: str, status: str, start: str, end: str) -> Json:
+    made: Json = {"location": {"reference": reference}, "status": status}
+    period = {name: value for name, value in (("start", start), ("end", end)) if value}
+    if period:
+        made["period"] = period
+    return made
 
 
 def _diagnosis(row: Row, batch: Batch, encounter: Json) -> list[str]:
     code, name = row.text("diagnosis_code"), row.text("diagnosis_name")
     if not code and not name:
         return []
-    concept: Json = {}
-    if code:
-        coding: Json = {"system": _ICD10_CN, "code": code}
-        if name:
-            coding["display"] = name
-        concept["coding"] = [coding]
-        if len(code) >= 5 and code[3:4] == ".":
-            # The Chinese editions extend the WHO's four characters; the first five of "I10.x00" name its category.
-            concept["coding"].append({"system": _ICD10_WHO, "code": code[:5] if code[4].isdigit() else code[:3]})
-    if name:
-        concept["text"] = name
     resource: Json = {
         "resourceType": "Condition",
         "id": condition_id(row.profile, encounter["id"], code or name, "main"),
         "category": [{"coding": [{"system": _CONDITION_CATEGORY, "code": "encounter-diagnosis"}]}],
-        "code": concept,
+        "code": diagnosis_concept(code, name),
         "subject": encounter["subject"],
         "encounter": {"reference": f"Encounter/{encounter['id']}"},
     }

@@ -1,5 +1,7 @@
 """A row of V_IOP_PATIENT as a Patient."""
 
+from urllib.parse import quote
+
 from fhir_adapters.identifiers import (
     IDENTIFIER_KINDS,
     check_resident_id,
@@ -15,8 +17,6 @@ ETHNIC_EXTENSION = "https://yiqiao.example/fhir/StructureDefinition/patient-ethn
 
 _RESIDENT_CARD = "01"  # CV02.01.101
 _PASSPORT = "03"
-_FALSE = frozenset({"0", "N", "F", "FALSE", "否", "无效"})
-_TRUE = frozenset({"1", "Y", "T", "TRUE", "是", "有效"})
 
 
 def convert_patient(row: Row, batch: Batch) -> list[str]:
@@ -27,7 +27,7 @@ def convert_patient(row: Row, batch: Batch) -> list[str]:
     if ethnic is not None:
         patient["extension"] = [{"url": ETHNIC_EXTENSION, "valueCoding": ethnic.coding()}]
     patient["identifier"] = [identifier(number, "medical-record", system=system), *_documents(row)]
-    active = _flag(row, "active_flag")
+    active = row.flag("active_flag")
     merged = row.text("merged_into_no")
     patient["active"] = (active is not False) and not merged
     if row.text("name"):
@@ -75,7 +75,7 @@ def _documents(row: Row) -> list[Json]:
     elif number:
         known = row.concept("identifier-type", "id_type")
         type_code = known.code if known else ""
-        made.append(identifier(number, system=f"{PROJECT_SYSTEMS}id-type-{kind}", type_code=type_code))
+        made.append(identifier(number, system=f"{PROJECT_SYSTEMS}id-type-{quote(kind, safe='')}", type_code=type_code))
     for column, name in (("health_card_no", "health-card"), ("insurance_no", "insurance")):
         if row.text(column):
             made.append(identifier(row.text(column), name, system=IDENTIFIER_KINDS[name].system))
@@ -104,18 +104,9 @@ def _sex(row: Row, patient: Json) -> None:
 def _deceased(row: Row, patient: Json) -> None:
     if row.datetime("deceased_at", patient, "deceasedDateTime"):
         return
-    flag = _flag(row, "deceased_flag")
+    flag = row.flag("deceased_flag")
     if flag is not None and "_deceasedDateTime" not in patient:
         patient["deceasedBoolean"] = flag
-
-
-def _flag(row: Row, column: str) -> bool | None:
-    text = row.text(column).upper()
-    if text in _TRUE or text in _FALSE:
-        return text in _TRUE
-    if text:
-        row.remark("warning", "bad-value", column, "neither 1 nor 0; it is taken as not told")
-    return None
 
 
 def _address(row: Row) -> Json:

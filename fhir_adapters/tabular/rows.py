@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any
@@ -20,6 +21,8 @@ _BINARY = (bytes, bytearray, memoryview)
 _NULLS = frozenset({"NULL", "null", "<NULL>", "(null)", "\\N"})
 # What FHIR strings may not hold: control characters but tab, LF, CR (R4, data type string), and half a character.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff]")
+_FALSE = frozenset({"0", "N", "F", "FALSE", "否", "无效", "停用"})
+_TRUE = frozenset({"1", "Y", "T", "TRUE", "是", "有效", "启用"})
 _DATA_ABSENT = "http://hl7.org/fhir/StructureDefinition/data-absent-reason"
 _ORIGINAL_TEXT = "http://hl7.org/fhir/StructureDefinition/originalText"
 
@@ -64,11 +67,11 @@ class Row:
         if value is None:
             return ""
         text = trimmed(self._decoded(column, value) if isinstance(value, _BINARY) else _as_text(value))
-        if text in _NULLS:
+        if text in _NULLS or text.isspace():
             return ""
         if _FORBIDDEN.search(text):
             self.remark("warning", "bad-value", column, "control characters are left out")
-            text = trimmed(_FORBIDDEN.sub("", text))
+            text = trimmed(_FORBIDDEN.sub("", text)).strip()
         if len(text) > MAX_CELL_CHARS:
             self.remark("warning", "bad-value", column, "longer than a FHIR string may be; it is left out")
             return ""
@@ -106,6 +109,32 @@ class Row:
             return {"text": code}
         # A name is the source's own words and worth keeping; a bare code is not a text.
         return {"coding": [found.coding()], "text": found.display or code if code.isascii() else code}
+
+    def flag(self, column: str) -> bool | None:
+        """Yes or no of a cell; None for an empty one, and (reported) for any other word."""
+        text = self.text(column).upper()
+        if text in _TRUE or text in _FALSE:
+            return text in _TRUE
+        if text:
+            self.remark("warning", "bad-value", column, "neither 1 nor 0; it is taken as not told")
+        return None
+
+    def content(self, column: str) -> tuple[bytes, str]:
+        """The bytes of a document and the character set of their text ("" when it is not known to be text).
+
+        Text from a text column becomes UTF-8; bytes stay as they are.
+        """
+        value = self._cells.get(column)
+        if value is None:
+            return b"", ""
+        if not isinstance(value, _BINARY):
+            return _as_text(value).encode("utf-8", "replace"), "utf-8"
+        raw = bytes(value)
+        for charset in ("utf-8", self.profile.charset):
+            with suppress(UnicodeDecodeError, LookupError):
+                raw.decode(charset)
+                return raw, charset.lower()
+        return raw, ""
 
     def system(self) -> str:
         """The identifier system of this row's numbers: its assigning_authority, or the profile's default one."""

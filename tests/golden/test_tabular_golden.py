@@ -12,6 +12,7 @@ import pytest
 
 import fhir_adapters
 from fhir_adapters.result import ConversionResult
+from fhir_adapters.tabular import VIEWS, view_of
 from fhir_adapters.validation import validate, validate_bundle
 from fhir_adapters.validation.structure import model_class
 
@@ -20,6 +21,9 @@ PROFILE = fhir_adapters.SourceProfile.from_toml(
     'name = "golden"\ndefault_authority = "HIS"\nbase_url = "https://golden.example/fhir"\n'
     '[organization]\nidentifier = "91350100M000100Y43"\nname = "示例医院"\n'
 )
+
+
+NAMES = sorted(file.stem for file in FOLDER.glob("*.csv"))
 
 
 def readable(result: ConversionResult) -> bytes:
@@ -32,7 +36,7 @@ def readable(result: ConversionResult) -> bytes:
     return f'{{"bundle": {bundle},\n"issues": {json.dumps(issues, ensure_ascii=False, indent=1)}}}\n'.encode()
 
 
-@pytest.mark.parametrize("name", ["patients", "encounters", "lab"])
+@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("charset", ["utf-8", "gb18030"])
 def test_golden(name: str, charset: str):
     raw = (FOLDER / f"{name}.csv").read_text("utf-8").encode(charset)
@@ -43,7 +47,7 @@ def test_golden(name: str, charset: str):
     assert readable(result) == expected.read_bytes()
 
 
-@pytest.mark.parametrize("name", ["patients", "encounters", "lab"])
+@pytest.mark.parametrize("name", NAMES)
 def test_golden_bundles_are_valid_to_us_and_to_the_models(name: str):
     bundle = orjson.loads(fhir_adapters.convert((FOLDER / f"{name}.csv").read_bytes(), "csv", PROFILE).to_json())
     assert validate_bundle(bundle) == []
@@ -51,11 +55,13 @@ def test_golden_bundles_are_valid_to_us_and_to_the_models(name: str):
     model_class("Bundle").model_validate(bundle)
 
 
-def test_the_three_views_meet():
-    bundles = [
-        fhir_adapters.convert((FOLDER / f"{n}.csv").read_bytes(), "csv", PROFILE).bundle
-        for n in ("patients", "encounters", "lab")
-    ]
+def test_every_view_is_here():
+    headers = (file.read_text("utf-8").partition("\n")[0].split(",") for file in FOLDER.glob("*.csv"))
+    assert {view_of(header).name for header in headers} == set(VIEWS)
+
+
+def test_the_views_meet():
+    bundles = [fhir_adapters.convert((FOLDER / f"{n}.csv").read_bytes(), "csv", PROFILE).bundle for n in NAMES]
     known = {entry["request"]["url"] for bundle in bundles for entry in bundle["entry"]}
     mentioned = {
         entry["resource"][element]["reference"]

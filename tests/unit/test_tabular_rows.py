@@ -398,7 +398,7 @@ def test_the_example_views_run_and_convert():
         database.row_factory = sqlite3.Row
         results = [
             convert_rows(view, [dict(row) for row in database.execute(f"SELECT * FROM {view}")], PROFILE)
-            for view in VIEWS
+            for view in ("V_IOP_PATIENT", "V_IOP_ENCOUNTER", "V_IOP_LAB")
         ]
     assert [remarks(result) for result in results] == [[], [], []]
     patient, encounter, observation = (
