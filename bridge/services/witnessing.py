@@ -5,13 +5,19 @@ when
 
 (1) it is of this chain's log and at least one member's signature under it verifies (the host's, usually);
 (2) it extends, by an RFC 6962 consistency proof, the one this node cosigned last, and its time does not go back;
-(3) what is about to be cosigned is on the disk before the cosignature leaves the node.
+(3) its time agrees with this node's clock: not ahead of it, and a block made since this node last looked is not dated
+    before that look, within ``MAX_CLOCK_SKEW_SECONDS``;
+(4) what is about to be cosigned is on the disk before the cosignature leaves the node.
+
+What other members show on calls between nodes (``bridge.services.gossip``) is compared in the same run.
 
 Members' keys come from the trust file the node was given, or else from the ledger's state: a key swapped there would
 be in the ledger's log for every member to see.
 
 Two signed checkpoints of one log that cannot both be right are kept, with who showed them, and raise an alarm that
-stays until an operator looks: a member shows them to the others, and the host has no answer.
+stays until an operator acknowledges it: a member shows them to the others, and the host has no answer. A checkpoint
+that the ledger's host will not prove to belong to the ledger it shows here is no such pair yet; it is an alarm until
+it is proven.
 """
 
 from __future__ import annotations
@@ -29,9 +35,10 @@ from anchor.checkpoint import SignedCheckpoint, ledger_origin, parse, render, si
 from anchor.errors import FormatError, VerificationError
 from anchor.gm import PrivateKey, sm3
 from anchor.trust import Trust
-from bridge.storage import evidence
-from bridge.storage.database import read_transaction, transact
-from bridge.storage.evidence import Conflict
+from anchor.verify_ledger import MAX_CLOCK_SKEW_SECONDS
+from bridge.storage import witness_store
+from bridge.storage.database import read_transaction, transact, write_transaction
+from bridge.storage.witness_store import Conflict, Heard
 
 MAX_MEMBERS = 256
 """Members read from the ledger's state: as many as a checkpoint may carry signatures."""
@@ -40,6 +47,10 @@ NOT_AN_EXTENSION = "not-an-extension"
 """Kinds of contradiction, stable names."""
 SHRUNK = "shrunk"
 """The ledger shows a smaller log than this node has cosigned: perhaps an old copy of it was restored."""
+UNPROVEN = "unproven"
+"""The ledger does not prove that a signed checkpoint belongs to what it shows: it may be keeping something back."""
+CLOCK = "clock"
+"""The ledger's time and this node's differ too much; one of the two clocks has to be set right."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +58,8 @@ class WitnessRun:
     """What one look at the ledger led to.
 
     ``outcome``: "cosigned", "unchanged" (cosigned before, handed in again when it had been lost), or why not:
-    "conflict", "shrunk", "invalid". ``size`` is the checkpoint's; ``alarm`` says that an operator has to look,
-    ``detail`` why.
+    "conflict", "shrunk", "invalid", "unproven", "clock". ``size`` is the checkpoint's; ``alarm`` says that an operator
+    has to look, ``detail`` why.
     """
 
     outcome: str
@@ -58,16 +69,17 @@ class WitnessRun:
     @property
     def alarm(self) -> bool:
         """Whether an operator has to look."""
-        return self.outcome in ("conflict", SHRUNK, "invalid")
+        return self.outcome in ("conflict", SHRUNK, "invalid", UNPROVEN, CLOCK)
 
 
 @dataclass(frozen=True, slots=True)
 class WitnessStatus:
-    """What this node has cosigned last (0 and None before the first) and the contradictions it keeps."""
+    """What this node has cosigned last (0 and None before the first), the contradictions it keeps, what is unproven."""
 
     size: int
     cosigned: int | None
     conflicts: tuple[Conflict, ...]
+    unproven: tuple[Heard, ...] = ()
 
 
 class _Contradiction(Exception):
@@ -77,6 +89,10 @@ class _Contradiction(Exception):
         super().__init__(detail)
         self.kind = kind
         self.detail = detail
+
+
+class _Unproven(Exception):
+    """The ledger gave no proof that two checkpoints belong to one log."""
 
 
 class WitnessService:
@@ -104,8 +120,27 @@ class WitnessService:
         self._trust = trust
 
     def run(self) -> WitnessRun:
-        """Check the ledger's newest checkpoint and cosign it; raises ``ChainError`` when the ledger does not answer."""
-        return self._look(cosign=True)
+        """Check the ledger's newest checkpoint and cosign it, then compare what other members have shown.
+
+        Returns what came of the former, or the first alarm of the latter. Raises ``ChainError`` when the ledger does
+        not answer.
+        """
+        run = self._look(cosign=True)
+        return next((each for each in [run, *self.compare_heard()] if each.alarm), run)
+
+    def compare_heard(self) -> list[WitnessRun]:
+        """Compare every checkpoint that members have shown since the last time; what agrees is forgotten."""
+        with read_transaction(self._engine) as conn:
+            waiting = witness_store.heard(conn, self._origin)
+        runs = []
+        for each in waiting:
+            run = self.observe(each.note, each.source)
+            problem = run.detail if run.outcome == UNPROVEN else ""
+            with write_transaction(self._engine) as conn:
+                witness_store.settle_heard(conn, self._origin, each, problem)
+            if run.outcome != "invalid":  # anybody can show bytes; they are no fault of the ledger's
+                runs.append(run)
+        return runs
 
     def inspect(self) -> WitnessRun:
         """Check the ledger's newest checkpoint as ``run`` does, and cosign nothing."""
@@ -121,11 +156,17 @@ class WitnessService:
         last = self.last()
         if last is not None and size < last.checkpoint.size:
             return WitnessRun(SHRUNK, size, f"this node has cosigned {last.checkpoint.size} entries before")
-        with self._keeping_contradictions(last, signed, self._origin) as contradiction:
-            if last is not None:
-                self._compare(last, signed)
+        try:
+            with self._keeping_contradictions(last, signed, self._origin) as contradiction:
+                if last is not None:
+                    self._compare(last, signed)
+        except _Unproven as error:
+            return WitnessRun(UNPROVEN, size, str(error))
         if contradiction:
             return WitnessRun("conflict", size, contradiction[0])
+        disagreement = self._clock_disagreement(last, signed)
+        if disagreement:
+            return WitnessRun(CLOCK, size, disagreement)
         if not cosign:
             return WitnessRun("unchanged", size)
         if last is not None and last.checkpoint == signed.checkpoint:
@@ -150,8 +191,11 @@ class WitnessService:
         if last is None:
             return WitnessRun("unchanged", signed.checkpoint.size, "nothing cosigned yet")
         older, newer = sorted((last, signed), key=lambda each: each.checkpoint.size)
-        with self._keeping_contradictions(last, signed, source) as contradiction:
-            self._compare(older, newer)
+        try:
+            with self._keeping_contradictions(last, signed, source) as contradiction:
+                self._compare(older, newer)
+        except _Unproven as error:
+            return WitnessRun(UNPROVEN, signed.checkpoint.size, f"{error}, which {source} was shown")
         if contradiction:
             return WitnessRun("conflict", signed.checkpoint.size, contradiction[0])
         return WitnessRun("unchanged", signed.checkpoint.size)
@@ -159,18 +203,24 @@ class WitnessService:
     def last(self) -> SignedCheckpoint | None:
         """Return the checkpoint this node cosigned last, with the cosignature."""
         with read_transaction(self._engine) as conn:
-            note = evidence.witnessed(conn, self._origin)
+            note = witness_store.witnessed(conn, self._origin)
         return None if note is None else parse(note)
 
     def status(self) -> WitnessStatus:
         """Return what was cosigned last and every contradiction kept."""
         last = self.last()
         with read_transaction(self._engine) as conn:
-            kept = tuple(evidence.conflicts(conn))
+            kept = tuple(witness_store.conflicts(conn))
+            unproven = tuple(each for each in witness_store.heard(conn, self._origin) if each.problem)
         if last is None:
-            return WitnessStatus(0, None, kept)
+            return WitnessStatus(0, None, kept, unproven)
         own = last.by(self._org)
-        return WitnessStatus(last.checkpoint.size, own[0].time if own else None, kept)
+        return WitnessStatus(last.checkpoint.size, own[0].time if own else None, kept, unproven)
+
+    def acknowledge(self, fingerprint: str) -> bool:
+        """Note that an operator has seen a contradiction, which ends its alarm; False when none is waiting."""
+        now = int(self._clock())
+        return transact(self._engine, lambda conn: witness_store.acknowledge(conn, fingerprint, now))
 
     def _checked(self, note: bytes) -> SignedCheckpoint:
         """Step (1); raises ``FormatError`` or ``VerificationError``."""
@@ -202,7 +252,10 @@ class WitnessService:
             raise _Contradiction(NOT_AN_EXTENSION, "the ledger's time went back")
         if first.size == 0:
             return
-        proof = self._chain.consistency_proof(first.size, second.size)
+        try:
+            proof = self._chain.consistency_proof(first.size, second.size)
+        except VerificationError:
+            raise _Unproven(f"the ledger proves no consistency of {first.size} with {second.size} entries") from None
         try:
             merkle.verify_consistency(
                 size1=first.size, size2=second.size, root1=first.root, root2=second.root, proof=proof
@@ -210,6 +263,17 @@ class WitnessService:
         except VerificationError:
             detail = f"{second.size} entries do not extend the {first.size} cosigned before"
             raise _Contradiction(NOT_AN_EXTENSION, detail) from None
+
+    def _clock_disagreement(self, last: SignedCheckpoint | None, signed: SignedCheckpoint) -> str:
+        """Step (3): return what is wrong with a checkpoint's time, "" when nothing is."""
+        now, time = int(self._clock()), signed.checkpoint.integer("time")
+        if time > now + MAX_CLOCK_SKEW_SECONDS:
+            return f"the ledger's time is {time - now} s ahead of this node's clock"
+        own = () if last is None else last.by(self._org)
+        if last is None or not own or signed.checkpoint.size == last.checkpoint.size:
+            return ""
+        behind = own[0].time - time
+        return f"a new block is dated {behind} s before this node last looked" * (behind > MAX_CLOCK_SKEW_SECONDS)
 
     @contextmanager
     def _keeping_contradictions(
@@ -232,11 +296,11 @@ class WitnessService:
                 second=notes[1],
                 detected=int(self._clock()),
             )
-            transact(self._engine, lambda conn: evidence.add_conflict(conn, conflict))
+            transact(self._engine, lambda conn: witness_store.add_conflict(conn, conflict))
             found.append(f"{contradiction.kind}: {contradiction.detail}")
 
     def _cosign(self, signed: SignedCheckpoint) -> None:
-        """Step (3): sign, make durable, hand in."""
+        """Step (4): sign, make durable, hand in."""
         now = int(self._clock())
         checkpoint = signed.checkpoint
         own = sign(checkpoint, self._org, self._key, now)
@@ -244,10 +308,10 @@ class WitnessService:
         cosigned = render(SignedCheckpoint(checkpoint, (*host, own)))
 
         def persist(conn: Connection) -> bool:
-            newest = evidence.witnessed(conn, self._origin)
+            newest = witness_store.witnessed(conn, self._origin)
             if newest is not None and parse(newest).checkpoint.size > checkpoint.size:
                 return False
-            evidence.set_witnessed(conn, self._origin, checkpoint.size, cosigned, now)
+            witness_store.set_witnessed(conn, self._origin, checkpoint.size, cosigned, now)
             return True
 
         if not transact(self._engine, persist):

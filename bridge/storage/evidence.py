@@ -1,4 +1,4 @@
-"""What a node keeps of its evidence: the institution log, its tiles, published checkpoints, and what it cosigned.
+"""What a node keeps of its own log: entries, tiles, the log's head and its published checkpoints.
 
 Entries are sealed under the data key of the patient they speak of, salt included: destroying that key leaves the
 leaf in the tree, opaque and still provable, and nothing else. Tiles hold hashes only. Every table is keyed by the
@@ -24,7 +24,6 @@ from sqlalchemy import (
     Table,
     bindparam,
     delete,
-    func,
     insert,
     select,
 )
@@ -88,38 +87,13 @@ class EvidenceCheckpoint(SQLModel, table=True):
     block_time: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
-class WitnessedCheckpoint(SQLModel, table=True):
-    """The newest checkpoint of a ledger that this node has cosigned; nothing older is ever cosigned after it."""
-
-    __tablename__ = "evidence_witnessed"
-
-    origin: str = Field(sa_column=Column(String(200), primary_key=True))
-    size: int = Field(sa_column=Column(BigInteger, nullable=False))
-    note: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    cosigned: int = Field(sa_column=Column(BigInteger, nullable=False))
-
-
-class CheckpointConflict(SQLModel, table=True):
-    """Evidence against a ledger's host: two signed checkpoints that cannot both be heads of one append-only log."""
-
-    __tablename__ = "evidence_conflict"
-
-    fingerprint: str = Field(sa_column=Column(String(64), primary_key=True))
-    origin: str = Field(sa_column=Column(String(200), nullable=False))
-    kind: str = Field(sa_column=Column(String(40), nullable=False))
-    source: str = Field(sa_column=Column(String(200), nullable=False))
-    first: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    second: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    detected: int = Field(sa_column=Column(BigInteger, nullable=False))
-
-
 def _table(model: type[SQLModel]) -> Table:
     table: Table = model.__table__  # type: ignore[attr-defined]
     return table
 
 
 LOG, ENTRY, TILE = _table(EvidenceLog), _table(EvidenceEntry), _table(EvidenceTile)
-CHECKPOINT, WITNESSED, CONFLICT = _table(EvidenceCheckpoint), _table(WitnessedCheckpoint), _table(CheckpointConflict)
+CHECKPOINT = _table(EvidenceCheckpoint)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,19 +131,6 @@ class PublishedCheckpoint:
     height: int
     ledger_index: int
     block_time: int
-
-
-@dataclass(frozen=True, slots=True)
-class Conflict:
-    """Two signed checkpoints of one log that contradict each other, and who showed the second."""
-
-    fingerprint: str
-    origin: str
-    kind: str
-    source: str
-    first: bytes
-    second: bytes
-    detected: int
 
 
 def entry_aad(origin: str, position: int) -> bytes:
@@ -302,34 +263,3 @@ def checkpoints(conn: Connection, origin: str) -> list[PublishedCheckpoint]:
 def _published(row: Any) -> PublishedCheckpoint:
     values: dict[str, Any] = {name: getattr(row, name) for name in PublishedCheckpoint.__slots__}
     return PublishedCheckpoint(**values | {"root": _octets(values["root"]), "note": _octets(values["note"])})
-
-
-def witnessed(conn: Connection, origin: str) -> bytes | None:
-    """Return the note of the newest checkpoint of a ledger that this node has cosigned, or None."""
-    note = conn.execute(select(WITNESSED.c.note).where(WITNESSED.c.origin == origin)).scalar_one_or_none()
-    return None if note is None else bytes(note)
-
-
-def set_witnessed(conn: Connection, origin: str, size: int, note: bytes, cosigned: int) -> None:
-    """Record what is about to be cosigned: called, and committed, before the cosignature leaves the node."""
-    values = {"size": size, "note": note, "cosigned": cosigned}
-    changed = conn.execute(sql_update(WITNESSED).where(WITNESSED.c.origin == origin).values(values))
-    if changed.rowcount == 0:
-        conn.execute(insert(WITNESSED).values({"origin": origin} | values))
-
-
-def add_conflict(conn: Connection, conflict: Conflict) -> bool:
-    """Keep evidence of a contradiction; False when this very pair is kept already."""
-    where = CONFLICT.c.fingerprint == conflict.fingerprint
-    if conn.execute(select(func.count()).select_from(CONFLICT).where(where)).scalar_one():
-        return False
-    conn.execute(insert(CONFLICT).values({name: getattr(conflict, name) for name in Conflict.__slots__}))
-    return True
-
-
-def conflicts(conn: Connection) -> list[Conflict]:
-    """Return all kept evidence of contradictions, oldest first."""
-    rows = conn.execute(select(CONFLICT).order_by(CONFLICT.c.detected, CONFLICT.c.fingerprint)).all()
-    return [
-        Conflict(r.fingerprint, r.origin, r.kind, r.source, bytes(r.first), bytes(r.second), r.detected) for r in rows
-    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,11 +12,12 @@ import pytest
 
 from anchor import checkpoint
 from anchor.checkpoint import SignedCheckpoint
-from anchor.errors import ChainUnavailable
+from anchor.errors import ChainUnavailable, VerificationError
 from anchor.gm import PrivateKey, sm3
-from bridge.storage import evidence
+from bridge.services.gossip import MAX_HEADER_CHARACTERS, CheckpointGossip
+from bridge.storage import witness_store
 from bridge.storage.database import read_transaction
-from tests.evidence_world import AUTHORITY, HOSPITAL_A, HOSPITAL_B, World, keys
+from tests.evidence_world import AUTHORITY, CHAIN, HOSPITAL_A, HOSPITAL_B, World, keys
 
 
 class Host:
@@ -168,10 +170,133 @@ def test_an_older_checkpoint_of_the_same_history_is_no_conflict(world: World) ->
 def test_nothing_older_is_ever_noted_as_cosigned(world: World) -> None:
     world.witness.run()
     with read_transaction(world.engine) as conn:
-        before = evidence.witnessed(conn, "yiqiao/ledger/test-chain")
+        before = witness_store.witnessed(conn, "yiqiao/ledger/test-chain")
     assert before is not None
     world.store(5)
     world.anchoring.run()
     world.witness.run()
     world.witness._cosign(checkpoint.parse(before))
     assert world.witness.status().size == 2
+
+
+def with_time(note: bytes, time: int, **changes: Any) -> bytes:
+    """Return a checkpoint dated ``time``, signed again by the host."""
+    point = checkpoint.parse(note).checkpoint
+    extensions = tuple((name, str(time) if name == "time" else value) for name, value in point.extensions)
+    dated = replace(point, extensions=extensions, **changes)
+    signature = checkpoint.sign(dated, AUTHORITY, keys(AUTHORITY)[0], time)
+    return checkpoint.render(SignedCheckpoint(dated, (signature,)))
+
+
+@pytest.mark.parametrize(("ahead", "outcome"), [(300, "cosigned"), (301, "clock"), (86_400, "clock")])
+def test_a_ledger_ahead_of_this_nodes_clock_is_not_cosigned(world: World, host: Host, ahead: int, outcome: str) -> None:
+    host.shown = with_time(world.chain.checkpoint(), int(world.clock.now) + ahead)
+    run = world.witness.inspect() if outcome == "cosigned" else world.witness.run()
+    assert run.outcome == ("unchanged" if outcome == "cosigned" else "clock")
+    assert run.alarm == (outcome == "clock")
+    assert world.witness.last() is None
+
+
+@pytest.mark.parametrize(("behind", "outcome"), [(300, "unchanged"), (301, "clock")])
+def test_a_new_block_dated_before_this_node_last_looked_is_not_cosigned(
+    world: World, host: Host, behind: int, outcome: str
+) -> None:
+    """The host keeps its clock back: what it commits now would seem to have been there for a while."""
+    world.clock.now += 3600
+    world.witness.run()
+    looked = int(world.clock.now)
+    world.store(5)
+    world.clock.now += 1
+    world.anchoring.run()
+    host.shown = with_time(world.chain.checkpoint(), looked - behind)
+    assert world.witness.inspect().outcome == outcome
+
+
+def test_an_idle_ledger_may_be_cosigned_late(world: World) -> None:
+    world.clock.now += 86_400
+    assert world.witness.run().outcome == "cosigned"
+
+
+def test_a_checkpoint_the_host_will_not_prove_is_an_alarm_until_it_does(world: World, host: Host) -> None:
+    """The host shows this node less than others: what they were shown is signed, and it proves nothing here."""
+    world.witness.run()
+    before = world.chain.checkpoint()
+    world.store(5)
+    world.anchoring.run()
+    ahead = world.chain.checkpoint()
+
+    def refuse(size1: int, size2: int) -> list[bytes]:
+        raise VerificationError("the ledger's log has no tree of that size")
+
+    host.consistency_proof = refuse  # type: ignore[attr-defined]
+    host.shown = before
+    gossip = CheckpointGossip(world.engine, CHAIN, HOSPITAL_A, world.clock)
+    assert gossip.hear(base64.b64encode(ahead).decode(), HOSPITAL_B)
+    run = world.witness.run()
+    assert (run.outcome, run.alarm) == ("unproven", True)
+    assert [(each.source, each.size) for each in world.witness.status().unproven] == [(HOSPITAL_B, 2)]
+    assert world.witness.run().alarm, "until it is proven"
+    del host.consistency_proof  # type: ignore[attr-defined]
+    host.shown = None
+    assert not world.witness.run().alarm
+    assert world.witness.status().unproven == ()
+
+
+def test_what_is_heard_is_compared_by_the_job_and_kept_when_it_contradicts(world: World) -> None:
+    world.witness.run()
+    gossip = CheckpointGossip(world.engine, CHAIN, HOSPITAL_A, world.clock)
+    same = world.chain.checkpoint()
+    split = forged(same, root=sm3(b"what B was shown"))
+    assert gossip.hear(base64.b64encode(split).decode(), HOSPITAL_B)
+    assert world.witness.status().conflicts == (), "a call only keeps it"
+    assert world.witness.run().outcome == "conflict"
+    (conflict,) = world.witness.status().conflicts
+    assert conflict.source == HOSPITAL_B
+    assert world.witness.run().outcome == "unchanged", "compared once"
+    assert world.witness.acknowledge(conflict.fingerprint)
+    assert not world.witness.acknowledge(conflict.fingerprint)
+    assert world.witness.status().conflicts[0].acknowledged is not None
+
+
+def test_what_nobody_signed_is_forgotten(world: World) -> None:
+    world.witness.run()
+    gossip = CheckpointGossip(world.engine, CHAIN, HOSPITAL_A, world.clock)
+    stranger = forged(world.chain.checkpoint(), key=PrivateKey.generate(), size=77)
+    assert gossip.hear(base64.b64encode(stranger).decode(), HOSPITAL_B)
+    assert world.witness.run().outcome == "unchanged"
+    assert world.witness.status() == replace(world.witness.status(), conflicts=(), unproven=())
+
+
+def test_the_header_is_the_newest_cosigned_note(world: World) -> None:
+    gossip = CheckpointGossip(world.engine, CHAIN, HOSPITAL_A, world.clock)
+    assert gossip.newest() is None
+    world.witness.run()
+    fresh = CheckpointGossip(world.engine, CHAIN, HOSPITAL_A, world.clock)
+    value = fresh.newest()
+    assert value is not None
+    assert len(value) <= MAX_HEADER_CHARACTERS
+    note = checkpoint.parse(base64.b64decode(value))
+    assert note.checkpoint == checkpoint.parse(world.chain.checkpoint()).checkpoint
+    assert {each.org for each in note.signatures} == {AUTHORITY, HOSPITAL_A}
+    other = CheckpointGossip(world.engine, CHAIN, HOSPITAL_B, world.clock)
+    assert other.hear(value, HOSPITAL_A)
+    assert not other.hear(value, HOSPITAL_A), "the same again costs nothing"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(None, id="none"),
+        pytest.param("", id="empty"),
+        pytest.param("%%%", id="no-base64"),
+        pytest.param(base64.b64encode(b"no note").decode(), id="no-note"),
+        pytest.param("A" * 5000, id="too-long"),
+        pytest.param(
+            base64.b64encode(b"yiqiao/ledger/other\n1\n" + base64.b64encode(b"\x01" * 32) + b"\n\n").decode(),
+            id="another-ledger",
+        ),
+    ],
+)
+def test_a_header_of_no_use_is_ignored(world: World, value: str | None) -> None:
+    gossip = CheckpointGossip(world.engine, CHAIN, HOSPITAL_A, world.clock)
+    assert not gossip.hear(value, HOSPITAL_B)
