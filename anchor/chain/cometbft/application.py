@@ -70,7 +70,6 @@ class Application:
         self._results: OrderedDict[str, tuple[TransactionResult, ...]] = OrderedDict()
         self._queries = Queries(store, self._results, bootstrap)
         self._computed: _Computed | None = None
-        self._time = 0
         self._on_misbehaviour = on_misbehaviour
         self._handlers: Mapping[type[Message], Handler] = {
             abci.RequestEcho: lambda request: abci.ResponseEcho(request.message),
@@ -113,7 +112,6 @@ class Application:
         given = {each.pub_key.ed25519: each.power for each in request.validators}
         if own and own != given:
             raise ChainCorrupt("CometBFT's genesis names other validators than the ledger's state")
-        self._time = request.time.seconds
         return abci.ResponseInitChain(app_hash=self.store.app_hash)
 
     def _check(self, request: abci.RequestCheckTx) -> abci.ResponseCheckTx:
@@ -128,7 +126,7 @@ class Application:
 
     def _check_envelope(self, envelope: bytes) -> str:
         try:
-            self.store.ledger.check(envelope, self._time)
+            self.store.ledger.check(envelope)
         except TransactionRejected as refusal:
             return refusal.code
         return Code.OK
@@ -169,7 +167,6 @@ class Application:
         results = [tuple(next(remaining) for _ in part) for part in parts]
         by_pack = {pack_id(tx): found for tx, found in zip(request.txs, results, strict=True)}
         self._computed = _Computed(request.height, block, by_pack)
-        self._time = max(self._time, request.time.seconds)
         return abci.ResponseFinalizeBlock(
             tx_results=[_tx_result(found) for found in results],
             validator_updates=[] if block is None else list(self._validator_updates(block)),
