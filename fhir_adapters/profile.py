@@ -19,6 +19,8 @@ A profile is a TOML file; every key is optional except ``name``::
     [code_maps.sex]                      # before the tables in fhir_adapters/maps
     "3" = "other"
 
+    [[views]]                            # a HIS's own tables as standard views: fhir_adapters/view_mapping.py
+
 The key that resource ids are made with is a secret of the node and never stands in a profile.
 """
 
@@ -33,6 +35,8 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from fhir_adapters.errors import ProfileError
+from fhir_adapters.view_mapping import ViewMapping
+from fhir_adapters.view_mapping_toml import view_mappings
 
 PUBLIC_ID_KEY = b"yiqiao/stateless-convert/public-id-key/v1"
 """Key of the stateless command, which keeps no secret: anyone can recompute its ids. A node has its own."""
@@ -67,6 +71,7 @@ class SourceProfile:
     base_url: str = DEFAULT_BASE_URL
     id_key: bytes = field(default=PUBLIC_ID_KEY, repr=False)
     validate: bool = True
+    views: tuple[ViewMapping, ...] = ()
 
     @property
     def zone(self) -> ZoneInfo:
@@ -117,6 +122,7 @@ class SourceProfile:
             default_authority=_text(table, "default_authority", cls.default_authority),
             base_url=_uri(_text(table, "base_url", DEFAULT_BASE_URL), "base_url").rstrip("/"),
             validate=_flag(table, "validate", True),
+            views=view_mappings(table.get("views", [])),
         )
 
 
