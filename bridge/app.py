@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from typing import Literal
 
 from flask import Flask, Response, g, request
 from werkzeug.exceptions import HTTPException
@@ -11,6 +12,7 @@ from bridge.auth import guard
 from bridge.errors import BridgeError
 from bridge.log import get_logger, where
 from bridge.outcomes import FHIR_JSON, INTERNAL_TEXT, operation_outcome, outcome_for
+from bridge.routes.certificates import certificates_blueprint
 from bridge.routes.exchange import exchange_blueprint
 from bridge.routes.fhir import fhir_blueprint
 from bridge.routes.ledger import ledger_blueprint
@@ -31,31 +33,36 @@ HSTS = "max-age=31536000"
 RETRY_AFTER_SECONDS = "5"
 
 
-def create_app(node: Node) -> Flask:
-    """Return the application that serves ``node``."""
+Surface = Literal["web", "peer"]
+
+
+def create_app(node: Node, surface: Surface = "web") -> Flask:
+    """Return the application that serves ``node``.
+
+    Where members have a listener of their own (``peer_tls``), "peer" is what they reach there, and "web" has none of
+    it.
+    """
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = node.settings.http.max_body_bytes
     app.config["MAX_FORM_MEMORY_SIZE"] = node.settings.http.max_body_bytes
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     guard(app, node)
-    for blueprint in _blueprints(node):
+    for blueprint in _blueprints(node, surface):
         app.register_blueprint(blueprint)
     app.register_error_handler(Exception, _answer_error)
     _harden(app, https=node.settings.node.endpoint.startswith("https"))
     return app
 
 
-def _blueprints(node: Node) -> list:  # type: ignore[type-arg]
+def _blueprints(node: Node, surface: Surface) -> list:  # type: ignore[type-arg]
     """The surfaces of this node, in the order of the documentation."""
-    surfaces = [
-        operations_blueprint(node),
-        metadata_blueprint(node),
-        fhir_blueprint(node),
-        messages_blueprint(node),
-        exchange_blueprint(node),
-    ]
-    if node.settings.ledger.engine == "embedded":
-        surfaces.append(ledger_blueprint(node))
+    surfaces = [operations_blueprint(node), metadata_blueprint(node)]
+    if surface == "web":
+        surfaces += [fhir_blueprint(node), messages_blueprint(node)]
+    if surface == "peer" or not node.settings.peer_tls.enabled:
+        surfaces += [exchange_blueprint(node), certificates_blueprint(node)]
+        if node.settings.ledger.engine == "embedded":
+            surfaces.append(ledger_blueprint(node))
     return surfaces
 
 

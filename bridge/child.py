@@ -1,4 +1,4 @@
-"""One process of a node: `python -m bridge.child web|mllp|worker-N HOME`, started by ``bridge.supervisor``.
+"""One process of a node: `python -m bridge.child web|peer|mllp|worker-N HOME`, started by ``bridge.supervisor``.
 
 Each child builds its own node from its home: nothing is shared between processes but the database, the ledger and
 the files.
@@ -11,13 +11,15 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from bridge.lifeline import end_with_supervisor
 from bridge.log import configure_logging, get_logger, where
+from bridge.pki.tls_identity import AUTHORITIES, CERTIFICATE, REVOKED
 from bridge.process_identity import process_name
 from bridge.settings import Settings, load_settings
 
@@ -26,23 +28,34 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
+    from bridge.pki.tls_identity import TlsIdentity
     from bridge.services.ingest import Acknowledgement
 
 HOME_VARIABLE = "YIQIAO_HOME"
 DEBUG_VARIABLE = "YIQIAO_DEBUG"
+CERTIFICATES_LOOKED_AT_SECONDS = 2.0
 WORKER_NICENESS = 5  # acknowledging senders and answering readers goes before converting what is already safe
 RECEIVERS = 32  # messages whose commit is waited for at once; they share it (group commit)
 
 
 def web_application() -> Flask:
     """Build the WSGI application in a web worker from the home named by ``YIQIAO_HOME`` (granian's target)."""
+    return _application("web")
+
+
+def peer_application() -> Flask:
+    """Build the application that only members reach, by mutual TLS."""
+    return _application("peer")
+
+
+def _application(surface: Literal["web", "peer"]) -> Flask:
     from bridge.app import create_app
     from bridge.wiring import open_node
 
     end_with_supervisor()
-    configure_logging("web")
+    configure_logging(surface)
     try:
-        return create_app(open_node(os.environ[HOME_VARIABLE]))
+        return create_app(open_node(os.environ[HOME_VARIABLE]), surface)
     except Exception as error:  # noqa: BLE001 - the process boundary; a traceback's values could hold patient data
         _log_failure(error)
         raise SystemExit(1) from None
@@ -73,6 +86,58 @@ def run_web(settings: Settings) -> None:
         ssl_cert=settings.path(http.tls_certificate) if tls else None,
         ssl_key=settings.path(http.tls_key) if tls else None,
     ).serve()
+
+
+def run_peer(settings: Settings) -> None:
+    """Serve the other members over mutual TLS 1.3 with granian until SIGTERM.
+
+    Certificate, authorities and revocation list are read when a worker starts: a change of one of them changes the
+    workers, one by one, while the listener goes on.
+    """
+    from granian import Granian
+    from granian.constants import Interfaces, SSLProtocols
+    from granian.log import LogLevels
+
+    import bridge.app  # noqa: F401 - loaded once, before the workers are forked from this process
+
+    os.environ[HOME_VARIABLE] = str(settings.home)
+    tls, identity = settings.peer_tls, settings.tls_identity()
+    directory = identity.directory
+    with identity.clear_key() as key:  # granian 2.8 does not read the encrypted form that other software writes
+        watch = threading.Thread(target=_reload_on_change, args=(identity, key), name="certificates", daemon=True)
+        watch.start()
+        Granian(
+            "bridge.child:peer_application",
+            factory=True,
+            address=tls.host,
+            port=tls.port,
+            interface=Interfaces.WSGI,
+            workers=settings.http.workers,
+            blocking_threads=settings.http.threads,
+            respawn_failed_workers=False,
+            respawn_interval=0.5,
+            workers_kill_timeout=max(1, int(settings.worker.drain_seconds)),
+            log_level=LogLevels.warning,
+            ssl_protocol_min=SSLProtocols.tls13,
+            ssl_cert=directory / CERTIFICATE,
+            ssl_key=key,
+            ssl_ca=directory / AUTHORITIES,
+            ssl_crl=[directory / REVOKED],
+            ssl_client_verify=True,
+        ).serve()
+
+
+def _reload_on_change(identity: TlsIdentity, key: Path) -> None:
+    """Tell this process's web server to change its workers when a certificate or the revocation list has changed."""
+    seen = identity.stamp()
+    while True:
+        time.sleep(CERTIFICATES_LOOKED_AT_SECONDS)
+        now = identity.stamp()
+        if now != seen:
+            get_logger("peer").info("certificates changed")
+            seen = now
+            identity.refresh_clear(key)
+            os.kill(os.getpid(), signal.SIGHUP)
 
 
 def run_mllp(settings: Settings) -> None:
@@ -110,6 +175,8 @@ def main(arguments: list[str]) -> int:
     try:
         if name == "web":
             run_web(settings)
+        elif name == "peer":
+            run_peer(settings)
         elif name == "mllp":
             run_mllp(settings)
         else:

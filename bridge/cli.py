@@ -45,6 +45,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "revoke": LazyCommand("bridge.commands.exchange", "Revoke a grant."),
     "member": LazyCommand("bridge.commands.governance", "Admit, suspend and list members; rotate keys."),
     "keys": LazyCommand("bridge.commands.keys", "Show, protect and replace this node's keys."),
+    "pki": LazyCommand("bridge.commands.pki", "Certificates: the consortium's authority and this node's own."),
     "trust": LazyCommand("bridge.commands.governance", "Write the consortium's trust file."),
     "bench": LazyCommand("bridge.commands.bench", "Measure this machine."),
 }

@@ -20,6 +20,7 @@ BridgeError
 ├── PeerError                 another institution did not do what was asked
 │   ├── PeerUnavailable       it did not answer within the bound
 │   └── PeerRejected          it refused, or what it sent does not hold; carries a stable code
+├── CertificateInvalid        a certificate or signature of ours that does not hold; carries a stable code
 └── DisclosureRefused         the rules of exchange refuse it; carries a stable code
 
 Two texts each: ``message`` is fit for a client and holds no patient data, key or raw input; ``cause`` is for the node's
@@ -150,6 +151,14 @@ class PeerUnavailable(PeerError):
 
 class PeerRejected(PeerError):
     """Another institution refused, or what it sent does not hold; ``code`` is stable."""
+
+    def __init__(self, code: str, message: str = "", *, cause: str = "") -> None:
+        super().__init__(message or code, cause=cause)
+        self.code = code
+
+
+class CertificateInvalid(BridgeError):
+    """A certificate, certificate request or signed record that does not hold; ``code`` is stable."""
 
     def __init__(self, code: str, message: str = "", *, cause: str = "") -> None:
         super().__init__(message or code, cause=cause)

@@ -45,6 +45,8 @@ def jobs_of(node: Node) -> list[Job]:
     ]
     if settings.witness.enabled:
         jobs.append(Job("witness", settings.witness.period_seconds, lambda: _witness(node)))
+    if node.certificates.exists or (node.tls.exists and settings.exchange.authority):
+        jobs.append(Job("certificates", settings.peer_tls.refresh_seconds, node.refresh_revoked))
     if settings.exchange.authority:
         jobs.append(Job("register", settings.exchange.register_seconds, node.exchange_parts.register))
         jobs.append(Job("settle", settings.exchange.settle_seconds, node.exchange_parts.settle))

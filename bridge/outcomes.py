@@ -38,6 +38,7 @@ OUTCOMES: tuple[tuple[type[BaseException], int, str, str | None], ...] = (
     (errors.DisclosureRefused, 403, "suppressed", None),
     (errors.SearchParameterError, 400, "not-supported", None),
     (errors.InvalidRequest, 400, "invalid", None),
+    (errors.CertificateInvalid, 400, "invalid", None),
     (errors.IngestError, 422, "invalid", None),
     (errors.Gone, 410, "deleted", None),
     (errors.NotFound, 404, "not-found", None),

@@ -19,10 +19,12 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from bridge.errors import SettingsError
 from bridge.keys.provider import KeyAccess
 from bridge.keys.store import KeyStore
+from bridge.pki.tls_identity import TlsIdentity
 
 CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "config"
 CONFIG_FILE = "config.toml"
 ENVIRONMENT_PREFIX = "YIQIAO_"
+LISTS = frozenset({("node", "roles"), ("exchange", "private_networks")})  # settings that are lists of texts
 
 Role = Literal["hospital", "authority", "payer", "card-issuer", "device-gateway", "observer"]
 ROLES: tuple[Role, ...] = ("hospital", "authority", "payer", "card-issuer", "device-gateway", "observer")
@@ -69,6 +71,16 @@ class MllpSettings(_Section):
     frame_seconds: float = Field(gt=0)
     max_connections: int = Field(ge=1)
     plain_network: bool
+
+
+class PeerTlsSettings(_Section):
+    """Mutual TLS between nodes. ``directory`` holds the certificates (``bridge.pki.tls_identity``)."""
+
+    enabled: bool
+    host: str
+    port: int = Field(ge=1, le=65535)
+    directory: str
+    refresh_seconds: float = Field(gt=0)
 
 
 class DatabaseSettings(_Section):
@@ -132,6 +144,7 @@ class ExchangeSettings(_Section):
     authority: str
     authority_url: str
     scope: str
+    private_networks: tuple[str, ...]
     release_timeout_seconds: float = Field(gt=0)
     register_seconds: float = Field(gt=0)
     settle_seconds: float = Field(gt=0)
@@ -174,6 +187,7 @@ class Settings(_Section):
     node: NodeSettings
     http: HttpSettings
     mllp: MllpSettings
+    peer_tls: PeerTlsSettings
     database: DatabaseSettings
     ledger: LedgerSettings
     keys: KeysSettings
@@ -205,6 +219,10 @@ class Settings(_Section):
             pin_file=self.path(keys.pin_file) if keys.pin_file else None,
         )
         return KeyStore(self.path(keys.directory), access)
+
+    def tls_identity(self) -> TlsIdentity:
+        """Return this node's certificates."""
+        return TlsIdentity(self.path(self.peer_tls.directory), self.key_store())
 
     @property
     def database_url(self) -> str:
@@ -286,7 +304,7 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
         if not name.startswith(ENVIRONMENT_PREFIX) or "__" not in name:
             continue
         section, _, key = name.removeprefix(ENVIRONMENT_PREFIX).lower().partition("__")
-        values.setdefault(section, {})[key] = text.split(",") if (section, key) == ("node", "roles") else text
+        values.setdefault(section, {})[key] = text.split(",") if (section, key) in LISTS else text
     return values
 
 

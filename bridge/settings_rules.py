@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
+from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -60,6 +61,19 @@ def _tls_pair(settings: Settings) -> str | None:
             return f"http.{name} names a file that does not exist"
     if key and _open_to_others(settings.path(key)):
         return f"http.tls_key can be read by other users; run: chmod 600 {settings.path(key)}"
+    return None
+
+
+def _peer_tls(settings: Settings) -> str | None:
+    tls = settings.peer_tls
+    if not tls.enabled:
+        return None
+    if tls.port in (settings.http.port, settings.mllp.port if settings.mllp.enabled else 0):
+        return "peer_tls.port is another listener's; give each its own"
+    if not settings.tls_identity().exists:
+        return "peer_tls.enabled needs a certificate; run: yiqiao pki request, and install what the authority issues"
+    if urlsplit(settings.node.endpoint).scheme != "https":
+        return "peer_tls.enabled is set and node.endpoint is not https; it is where the other members reach this node"
     return None
 
 
@@ -131,6 +145,11 @@ def _exchange(settings: Settings) -> str | None:
         return "exchange.authority and exchange.authority_url belong together; set both or neither"
     if exchange.authority_url and not _is_web_url(exchange.authority_url):
         return "exchange.authority_url must be an http(s) URL without query"
+    for network in exchange.private_networks:
+        try:
+            ip_network(network)
+        except ValueError:
+            return f"exchange.private_networks: {network} is not a network such as 10.20.0.0/16"
     return None
 
 
@@ -173,7 +192,8 @@ def _database(settings: Settings) -> str | None:
 
 
 RULES: tuple[Rule, ...] = (
-    _org, _roles, _endpoint, _ports, _tls_pair, _ledger, _keys, _tokens, _sources, _anchoring, _exchange, _database,
+    _org, _roles, _endpoint, _ports, _tls_pair, _peer_tls, _ledger, _keys, _tokens, _sources, _anchoring, _exchange,
+    _database,
 )  # fmt: skip
 PRODUCTION_RULES: tuple[Rule, ...] = (_https_urls, _http_listener, _mllp_listener)
 

@@ -1,4 +1,4 @@
-"""Keeps the processes of one node running: web, MLLP listener, workers.
+"""Keeps the processes of one node running: web, listener for members, MLLP listener, workers.
 
 Each child is `python -m bridge.child NAME HOME`. A child that dies is started again after a growing pause; one that
 keeps dying ends the node, so that an outer supervisor and a person see it. SIGTERM and SIGINT let the children
@@ -249,6 +249,6 @@ def check_port(host: str, port: int, setting: str) -> None:
 
 def child_commands(settings: Settings) -> dict[str, list[str]]:
     """Return the commands of this node's children by name."""
-    names = ["web", *(["mllp"] if settings.mllp.enabled else [])]
+    names = ["web", *(["peer"] if settings.peer_tls.enabled else []), *(["mllp"] if settings.mllp.enabled else [])]
     names += [f"worker-{number + 1}" for number in range(settings.worker.processes)]
     return {name: [sys.executable, "-m", "bridge.child", name, str(settings.home)] for name in names}

@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
+from requests import Session
 from sqlalchemy import Engine
 
 from anchor import genesis as chain_genesis
@@ -24,6 +26,8 @@ from bridge.keys.decryption import DecryptionKeys
 from bridge.keys.store import KeyStore, retired_keys
 from bridge.metrics import LedgerHealth
 from bridge.peer_signature import PeerAuth
+from bridge.pki.authority import CertificateAuthority
+from bridge.pki.tls_identity import TlsIdentity
 from bridge.services.anchoring import AnchoringService
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
@@ -34,7 +38,7 @@ from bridge.services.identity import IdentityService
 from bridge.services.ingest import DEFAULT_PROFILE, IngestService
 from bridge.services.integrity import IntegrityService
 from bridge.services.localisation import LocalisationIndex
-from bridge.services.peers import MemberDirectory, PeerRules, Peers
+from bridge.services.peers import MemberDirectory, PeerRules, Peers, open_session
 from bridge.services.polling import ViewPoller
 from bridge.services.pseudonyms import PseudonymService
 from bridge.services.reading import ReadingService
@@ -55,6 +59,7 @@ from fhir_adapters import SourceProfile
 from fhir_adapters.errors import ProfileError
 
 FHIR_PATH = "/fhir"
+REVOKED_PATH = "/certificates/v1/revoked"
 KEK = "kek.key"
 
 Clock = Callable[[], float]
@@ -94,6 +99,8 @@ class Node:
     ledger_health: LedgerHealth
     submitter: TransactionSubmitter
     peers: Peers
+    tls: TlsIdentity
+    certificates: CertificateAuthority
     # services
     audit: AuditService
     ingest: IngestService
@@ -116,6 +123,17 @@ class Node:
     def purge(self) -> int:
         """Forget what has run its course (used nonces); return how much."""
         return self.nonces.purge(self.clock())
+
+    def refresh_revoked(self) -> bool:
+        """Bring the list of revoked certificates up to date; True when it changed.
+
+        The authority makes it from the ledger's members; the others fetch it there.
+        """
+        if self.certificates.exists:
+            content = self.certificates.revocation_list(lambda org: self.chain.state(f"member/{org}"))
+        else:
+            content = self.peers.get(self.settings.exchange.authority, REVOKED_PATH)
+        return self.tls.exists and self.tls.replace_revoked(content)
 
     def close(self) -> None:
         """Let go of connections, files and threads, last opened first."""
@@ -197,15 +215,18 @@ def _add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
     clock: Clock = parts["clock"]
     signer: Signer = parts["signer"]
     genesis = read_genesis(settings)
-    chain = _chain(settings, signer, genesis, clock)
+    tls, rules = settings.tls_identity(), _peer_rules(settings)
+    chain = _chain(settings, signer, genesis, lambda org: open_session(rules, tls, org, check_address=False), clock)
     resources.callback(chain.close)
+    exchange = settings.exchange
     peers = Peers(
         directory=MemberDirectory(chain),
         org=signer.org,
         key=signer.sign,
         nonces=parts["nonces"],
-        rules=PeerRules(https_only=settings.production, allow_local=not settings.production),
-        addresses={settings.exchange.authority: settings.exchange.authority_url} if settings.exchange.authority else {},
+        rules=rules,
+        addresses={exchange.authority: exchange.authority_url} if exchange.authority else {},
+        tls=tls,
         clock=clock,
     )
     resources.callback(peers.close)
@@ -216,10 +237,21 @@ def _add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
             chain, parts["leases"], signer.org, signer.sign, settings.ledger.chain, clock
         ),
         "peers": peers,
+        "tls": tls,
+        "certificates": CertificateAuthority(
+            settings.path(settings.peer_tls.directory) / "authority", parts["keys"], settings.ledger.chain, clock
+        ),
     }
 
 
-def _chain(settings: Settings, signer: Signer, genesis: bytes, clock: Clock) -> ChainClient:
+def _peer_rules(settings: Settings) -> PeerRules:
+    networks = tuple(ip_network(network) for network in settings.exchange.private_networks)
+    return PeerRules(https_only=settings.production, allow_local=not settings.production, networks=networks)
+
+
+def _chain(
+    settings: Settings, signer: Signer, genesis: bytes, session: Callable[[str], Session], clock: Clock
+) -> ChainClient:
     """Open the engine. The hosting member of a remote ledger is the one of the genesis file that has its address."""
     ledger = settings.ledger
     if ledger.engine == "embedded":
@@ -231,8 +263,9 @@ def _chain(settings: Settings, signer: Signer, genesis: bytes, clock: Clock) -> 
             clock=clock,
             quorum=settings.witness.quorum or None,
         )
-    auth = PeerAuth(org=signer.org, key=signer.sign, audience=ledger_host(settings, genesis), clock=clock)
-    return RemoteChain(ledger.url, auth=auth, timeout_seconds=ledger.timeout_seconds)
+    host = ledger_host(settings, genesis)
+    auth = PeerAuth(org=signer.org, key=signer.sign, audience=host, clock=clock)
+    return RemoteChain(ledger.url, auth=auth, timeout_seconds=ledger.timeout_seconds, session=lambda: session(host))
 
 
 def ledger_host(settings: Settings, genesis: bytes) -> str:

@@ -40,10 +40,19 @@ class RemoteChain:
     and each wait for data. Threads may share an instance.
     """
 
-    def __init__(self, base_url: str, *, auth: AuthBase, timeout_seconds: float = 10) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        auth: AuthBase,
+        timeout_seconds: float = 10,
+        session: Callable[[], requests.Session] = requests.Session,
+    ) -> None:
+        """``session`` makes the HTTP sessions: where the channel is mutual TLS, ones that carry the certificate."""
         self._base = base_url.rstrip("/") + PREFIX
         self._auth = auth
         self._timeout = timeout_seconds
+        self._new_session = session
         self._local = threading.local()
         self._sessions: list[requests.Session] = []
         self._lock = threading.Lock()
@@ -189,7 +198,7 @@ class RemoteChain:
         if self._closed:
             raise ChainUnavailable("the ledger is closed")
         if session is None:
-            session = requests.Session()
+            session = self._new_session()
             session.trust_env = False  # no proxy and no .netrc between members
             self._local.session = session
             with self._lock:

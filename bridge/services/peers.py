@@ -3,7 +3,7 @@
 Members, keys and endpoints are the ledger's. Requests to a member go only to the endpoint it has on the ledger: http or
 https, https alone in production, no redirects, no proxies of the environment, only addresses that
 ``bridge.services.dial_guard`` allows, and answers of bounded size. The authority's address is this node's own setting
-and is taken as it is.
+and is taken as it is. Where this node has a certificate of the consortium's, TLS is mutual.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ import requests
 from anchor.errors import ChainError
 from bridge.errors import PeerRejected, PeerUnavailable
 from bridge.peer_signature import NonceStore, PeerAuth, verify_request
-from bridge.services.dial_guard import GuardedAdapter
+from bridge.pki.tls_identity import AUTHORITIES
+from bridge.services.dial_guard import Dialling, GuardedAdapter, Network
 
 if TYPE_CHECKING:
     from anchor import gm
     from anchor.chain.client import ChainClient
+    from bridge.pki.tls_identity import TlsIdentity
 
 MEMBER_CACHE_SECONDS = 2.0  # an endpoint changes rarely; keys and standing are always read afresh
 MAX_ANSWER_BYTES = 96 * 1024 * 1024  # a release of 64 MiB in base64
@@ -57,11 +59,33 @@ class MemberDirectory:
 
 @dataclass(frozen=True, slots=True)
 class PeerRules:
-    """What endpoints are acceptable; ``allow_local`` permits loopback and private addresses."""
+    """What endpoints are acceptable.
+
+    ``allow_local`` permits loopback and all private addresses, ``networks`` the private ones inside them.
+    """
 
     https_only: bool
     allow_local: bool
     timeout_seconds: float = 30.0
+    networks: tuple[Network, ...] = ()
+
+
+def open_session(
+    rules: PeerRules, tls: TlsIdentity | None, org: str, *, check_address: bool = True
+) -> requests.Session:
+    """Return a session that reaches one member, with this node's certificate where it has one.
+
+    ``check_address`` False is for an address of the operator's own settings.
+    """
+    session = requests.Session()
+    session.trust_env = False  # no proxy or netrc of the environment on the way to a member
+    own = tls if tls is not None and tls.exists else None
+    if own is not None:
+        session.verify = str(own.directory / AUTHORITIES)  # no authority but the consortium's
+    dialling = Dialling(rules.allow_local, rules.networks, own, org)
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, GuardedAdapter(dialling, check_address=check_address))
+    return session
 
 
 class Peers:
@@ -76,17 +100,19 @@ class Peers:
         nonces: NonceStore,
         rules: PeerRules,
         addresses: Mapping[str, str] | None = None,
+        tls: TlsIdentity | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """``addresses``: org -> base URL that goes before the ledger's endpoint; of the operator's own settings."""
+        """``addresses``: org -> base URL that goes before the ledger's endpoint; of the operator's own settings.
+
+        ``tls``: this node's certificates; with them, every https connection is mutual and to the member that is meant.
+        """
         self.directory = directory
         self._org, self._key, self._nonces, self._rules, self._clock = org, key, nonces, rules, clock
         self._addresses = dict(addresses or {})
-        self._session, self._own_session = requests.Session(), requests.Session()
-        for session in (self._session, self._own_session):
-            session.trust_env = False  # no proxy or netrc of the environment on the way to a member
-        for scheme in ("http://", "https://"):
-            self._session.mount(scheme, GuardedAdapter(allow_local=rules.allow_local))
+        self._tls = tls
+        self._lock = threading.Lock()
+        self._sessions: dict[str, requests.Session] = {}
 
     def verify(
         self, *, method: str, url: str, headers: Mapping[str, str] | Iterable[tuple[str, str]], body: bytes
@@ -112,6 +138,8 @@ class Peers:
         except ChainError as error:
             raise PeerUnavailable("the ledger, which knows the members' addresses, does not answer") from error
         address = (member or {}).get("endpoint")
+        if (member or {}).get("status") == "suspended":
+            raise PeerUnavailable("the member is suspended")
         parts = urlsplit(address or "")
         allowed = {"https"} if self._rules.https_only else {"https", "http"}
         if not address or parts.scheme not in allowed or not parts.hostname or parts.username is not None:
@@ -124,14 +152,21 @@ class Peers:
         Raises ``PeerUnavailable`` without an answer in time or for a failure on its side, ``PeerRejected`` with a
         stable code when the member refused.
         """
-        url = self.endpoint(org) + path
-        session = self._own_session if self._addresses.get(org) else self._session
-        timeout = (CONNECT_SECONDS, timeout_seconds or self._rules.timeout_seconds)
+        return self._call("POST", org, path, body, timeout_seconds or self._rules.timeout_seconds)
+
+    def get(self, org: str, path: str, *, timeout_seconds: float | None = None) -> bytes:
+        """Fetch ``path`` of a member, signed; raises as ``post`` does."""
+        return self._call("GET", org, path, None, timeout_seconds or self._rules.timeout_seconds)
+
+    def _call(self, method: str, org: str, path: str, body: bytes | None, seconds: float) -> bytes:
+        url, timeout = self.endpoint(org) + path, (CONNECT_SECONDS, seconds)
+        headers = {"Accept": "application/json"} | ({"Content-Type": "application/json"} if body is not None else {})
         try:
-            with session.post(
+            with self._session(org).request(
+                method,
                 url,
                 data=body,
-                headers={"Content-Type": "application/json", "Accept": "application/json"},
+                headers=headers,
                 auth=PeerAuth(org=self._org, key=self._key, audience=org, clock=self._clock),
                 timeout=timeout,
                 allow_redirects=False,
@@ -148,10 +183,19 @@ class Peers:
         code = _CODES.get(status, "refused")
         raise PeerRejected(code, _MESSAGES.get(code, "the other institution refused"), cause=f"HTTP {status}")
 
+    def _session(self, org: str) -> requests.Session:
+        with self._lock:
+            if org not in self._sessions:
+                foreign = not self._addresses.get(org)
+                self._sessions[org] = open_session(self._rules, self._tls, org, check_address=foreign)
+            return self._sessions[org]
+
     def close(self) -> None:
         """Close the connections kept open."""
-        self._session.close()
-        self._own_session.close()
+        with self._lock:
+            for session in self._sessions.values():
+                session.close()
+            self._sessions.clear()
 
 
 _MESSAGES = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import socket
 import threading
+from ipaddress import ip_network
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import requests
 
 from anchor.gm import PrivateKey
 from bridge.errors import PeerError, PeerRejected, PeerUnavailable
-from bridge.services.dial_guard import GuardedAdapter, refusal
+from bridge.services.dial_guard import Dialling, GuardedAdapter, refusal
 from bridge.services.peers import MemberDirectory, PeerRules, Peers
 
 ORG, OTHER = "12330000000000012G", "12330000000000013E"
@@ -27,6 +28,15 @@ def test_local_addresses_only_where_allowed(address: str) -> None:
 @pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "0.0.0.0", "224.0.0.1", "::ffff:169.254.169.254"])
 def test_addresses_no_member_has(address: str) -> None:
     assert refusal(address, allow_local=True)
+
+
+@pytest.mark.parametrize(
+    ("address", "allowed"),
+    [("10.1.2.3", True), ("10.2.0.1", False), ("192.168.7.9", True), ("127.0.0.1", False), ("169.254.169.254", False)],
+)
+def test_private_networks_that_the_settings_name(address: str, allowed: bool) -> None:
+    networks = (ip_network("10.1.0.0/16"), ip_network("192.168.7.0/24"), ip_network("169.254.0.0/16"))
+    assert (refusal(address, allow_local=False, networks=networks) is None) == allowed
 
 
 @pytest.mark.parametrize("address", ["8.8.8.8", "2001:4860:4860::8888"])
@@ -136,7 +146,7 @@ def test_a_name_is_checked_at_the_moment_of_dialling(monkeypatch: pytest.MonkeyP
     answers = iter([[(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("169.254.169.254", 80))]])
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: next(answers))
     with requests.Session() as session:
-        session.mount("http://", GuardedAdapter(allow_local=True))
+        session.mount("http://", GuardedAdapter(Dialling(allow_local=True)))
         with pytest.raises(requests.ConnectionError, match="no node may have"):
             session.get("http://rebinding.example/", timeout=2)
 
