@@ -10,20 +10,18 @@ Choices follow the HL7 v2-to-FHIR mapping guide; docs/adr/0005-hl7v2-mapping.md 
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
-from types import MappingProxyType
 
 from cryptography.hazmat.primitives.hashes import SM3, Hash
 
-from fhir_adapters.bundle_entry import ACTORS_AND_PLACES, entry
-from fhir_adapters.errors import UnsupportedMessage
+from fhir_adapters.bundle_entry import entry
 from fhir_adapters.hl7v2.charset import Decoded, decode
 from fhir_adapters.hl7v2.context import Conversion, Json
-from fhir_adapters.hl7v2.events import ADT_EVENTS, ORU_EVENTS
-from fhir_adapters.hl7v2.families import adt, oru
+from fhir_adapters.hl7v2.families.family import Family
+from fhir_adapters.hl7v2.families.registry import family_of
 from fhir_adapters.hl7v2.header import Header, from_segments, read_header
 from fhir_adapters.hl7v2.message import Message, parse
+from fhir_adapters.hl7v2.segments import local
 from fhir_adapters.hl7v2.segments.provenance import message_time, provenance
 from fhir_adapters.hl7v2.splitting import messages
 from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
@@ -34,13 +32,6 @@ __all__ = ["ADAPTER", "check_supported", "convert", "messages", "read_header"]
 
 ADAPTER = "hl7v2/1.0"
 """Name and version of this adapter, for lineage. The version changes when the same bytes give another Bundle."""
-
-_CONVERTERS: MappingProxyType[str, Callable[[Conversion, Message], None]] = MappingProxyType(
-    {"ADT": adt.convert, "ORU": oru.convert}
-)
-_MENTIONED = MappingProxyType({"ADT": ACTORS_AND_PLACES, "ORU": ACTORS_AND_PLACES | {"Patient", "Encounter"}})
-"""By message type: what it names in passing. A laboratory knows less of a patient than admission does."""
-_TRIGGERS = MappingProxyType({"ADT": frozenset(ADT_EVENTS), "ORU": ORU_EVENTS})
 
 # FHIR strings allow of the control characters only tab, line feed and carriage return.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\ufffe\uffff]")
@@ -72,7 +63,7 @@ def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResul
     digest = _digest(raw)
     message = parse(text)
     header = from_segments(message, clean)
-    check_supported(header)
+    family = family_of(header)
     conv = Conversion(chosen, header)
     conv.issues += remarks
     conv.issues += [Issue("warning", "form", place, what) for place, what in message.forgiven]
@@ -81,8 +72,8 @@ def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResul
             Issue("warning", "missing", "MSH-10", "no message control id; the message's digest stands in")
         )
         conv.header = replace(header, control_id=f"sm3:{digest}")
-    _CONVERTERS[header.type](conv, message)
-    bundle = _bundle(conv, message, digest)
+    family.convert(conv, message)
+    bundle = _bundle(conv, message, digest, family)
     _report_leftovers(conv, message)
     if chosen.validate:
         require_valid(bundle)
@@ -91,16 +82,7 @@ def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResul
 
 def check_supported(header: Header) -> None:
     """Raise UnsupportedMessage for a type or event without a mapping."""
-    triggers = _TRIGGERS.get(header.type)
-    if triggers is None:
-        raise UnsupportedMessage(f"no mapping for messages of type {_shown(header.type)}", "MSH-9")
-    if header.trigger not in triggers:
-        raise UnsupportedMessage(f"no mapping for event {_shown(header.type)}^{_shown(header.trigger)}", "MSH-9")
-
-
-def _shown(code: str) -> str:
-    """A type or event as an error may repeat it: codes only, never what a broken header holds in their place."""
-    return code if len(code) <= 3 and code.isascii() and code.isalnum() else "(not a code)"
+    family_of(header)
 
 
 def _remarks(decoded: Decoded) -> list[Issue]:
@@ -113,19 +95,33 @@ def _digest(raw: bytes) -> str:
     return state.finalize().hex()
 
 
-def _bundle(conv: Conversion, message: Message, digest: str) -> Json:
+def _bundle(conv: Conversion, message: Message, digest: str, family: Family) -> Json:
     recorded = message_time(conv, message)
-    provenance(conv, message, digest, recorded)
-    base = conv.profile.base_url
+    local.keep(conv, message, provenance(conv, message, digest, recorded))
     bundle: Json = {"resourceType": "Bundle", "type": "transaction"}
     if recorded is not None:
         bundle["timestamp"] = recorded
-    mentioned = _MENTIONED[conv.header.type]
-    bundle["entry"] = [
-        entry(base, reference, resource, mention=resource["resourceType"] in mentioned)
-        for reference, resource in conv.resources.items()
-    ]
+    bundle["entry"] = _entries(conv, family)
     return bundle
+
+
+def _entries(conv: Conversion, family: Family) -> list[Json]:
+    base, mentions, amends = conv.profile.base_url, family.mentions, family.amends
+    amended, unlinked, owned = conv.amended, conv.unlinked, conv.owned
+    entries: list[Json] = []
+    for reference, resource in conv.resources.items():
+        kind = resource["resourceType"]
+        entries.append(
+            entry(
+                base,
+                reference,
+                resource,
+                mention=kind in mentions and reference not in owned,
+                amends=amended.get(reference) or amends.get(kind, ()),
+                unlinks=unlinked.get(reference, ()),
+            )
+        )
+    return entries
 
 
 def _report_leftovers(conv: Conversion, message: Message) -> None:

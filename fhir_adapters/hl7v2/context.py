@@ -24,14 +24,19 @@ class Conversion:
         "_local",
         "_systems",
         "_used",
+        "agents",
+        "amended",
         "charset",
         "header",
         "issues",
         "lookup",
         "memo",
+        "owned",
+        "panels",
         "profile",
         "resources",
         "time_zone",
+        "unlinked",
     )
 
     def __init__(self, profile: SourceProfile, header: Header) -> None:
@@ -44,6 +49,16 @@ class Conversion:
         self.resources: dict[str, Json] = {}
         self.memo: dict[tuple[str, str], str | None] = {}
         """Raw field -> reference, by kind: one practitioner, place or organization is mapped once per message."""
+        self.agents: dict[tuple[str, str], Json] = {}
+        """Who had a hand in what the message says: kind of agent and reference -> reference, for the Provenance."""
+        self.amended: dict[str, tuple[str, ...]] = {}
+        """References of resources of which the message says no more than these elements."""
+        self.owned: set[str] = set()
+        """References of resources that the message is about, although its kind usually names such in passing."""
+        self.panels: dict[str, list[Json]] = {}
+        """Order number -> the Observations of its report, for the results that follow from one of them."""
+        self.unlinked: dict[str, list[str]] = {}
+        """Patient -> the patients it is no longer linked to."""
         self._systems: dict[str, str] = {}
         self._local = ""
         self._used: dict[str, int] = {}
@@ -105,6 +120,8 @@ class Conversion:
         reference = f"{resource['resourceType']}/{resource['id']}"
         known = self.resources.setdefault(reference, resource)
         if known is not resource:
+            if self.amended:
+                self.amended.pop(reference, None)  # what is put whole is no amendment any more
             for name, value in resource.items():
                 if not _said_otherwise(known, name):
                     known.setdefault(name, value)
@@ -113,6 +130,19 @@ class Conversion:
     def keep(self, resource: Json) -> Json:
         """As ``put``; returns the resource that is kept, which a mapping may go on to complete."""
         return self.resources[self.put(resource)]
+
+    def amend(self, resource: Json, *elements: str) -> str:
+        """Add a resource of which the message says only ``elements``; where more was said already, nothing changes.
+
+        Returns its reference. The other elements are for a store that does not have the resource yet.
+        """
+        reference = f"{resource['resourceType']}/{resource['id']}"
+        before = self.amended.get(reference, ())
+        new = reference not in self.resources
+        self.put(resource)
+        if new or before:
+            self.amended[reference] = tuple(dict.fromkeys((*before, *elements)))
+        return reference
 
     def occurrence(self, key: str) -> int:
         """How often a business key was used in this message before: 0 the first time."""

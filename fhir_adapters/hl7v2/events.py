@@ -12,12 +12,15 @@ from types import MappingProxyType
 class Event:
     """One ADT event: the Encounter status it brings ("" to ask PV1), and what it does to the person.
 
-    ``person`` is one of "" (nothing), "merge" (MRG-1 is replaced by PID), "link" (the PIDs are one person), "delete".
+    ``person`` is one of "" (nothing), "merge" (the patient of MRG-1 is replaced by that of PID), "move" (an account or
+    a visit of the patient of MRG-1 becomes that of PID), "link" and "unlink" (the PIDs are one person, or are not),
+    "delete". ``place``: the event is about a bed and has no patient.
     """
 
     display: str
     status: str = ""
     person: str = ""
+    place: bool = False
 
 
 ADT_EVENTS = MappingProxyType(
@@ -27,8 +30,8 @@ ADT_EVENTS = MappingProxyType(
         "A03": Event("discharge", "finished"),
         "A04": Event("register", "in-progress"),
         "A05": Event("pre-admit", "planned"),
-        "A06": Event("outpatient to inpatient", "in-progress"),
-        "A07": Event("inpatient to outpatient", "in-progress"),
+        "A06": Event("outpatient to inpatient", "in-progress", "move"),
+        "A07": Event("inpatient to outpatient", "in-progress", "move"),
         "A08": Event("update"),
         "A09": Event("patient departing", "in-progress"),
         "A10": Event("patient arriving", "in-progress"),
@@ -40,6 +43,7 @@ ADT_EVENTS = MappingProxyType(
         "A16": Event("pending discharge", "in-progress"),
         "A17": Event("swap patients", "in-progress"),
         "A18": Event("merge patient information", "", "merge"),
+        "A20": Event("bed status update", place=True),
         "A21": Event("leave of absence out", "onleave"),
         "A22": Event("leave of absence in", "in-progress"),
         "A23": Event("delete patient record", "entered-in-error"),
@@ -54,20 +58,23 @@ ADT_EVENTS = MappingProxyType(
         "A32": Event("cancel patient arriving", "in-progress"),
         "A33": Event("cancel patient departing", "in-progress"),
         "A34": Event("merge patient information, id only", "", "merge"),
+        "A35": Event("merge patient information, account only", "", "move"),
         "A36": Event("merge patient and account", "", "merge"),
+        "A37": Event("unlink patients", "", "unlink"),
         "A38": Event("cancel pre-admit", "cancelled"),
         "A39": Event("merge person, external id", "", "merge"),
         "A40": Event("merge patient, id list", "", "merge"),
-        "A41": Event("merge account"),
-        "A42": Event("merge visit"),
-        "A43": Event("move patient information"),
-        "A44": Event("move account information"),
-        "A45": Event("move visit information"),
+        "A41": Event("merge account", "", "move"),
+        "A42": Event("merge visit", "", "move"),
+        "A43": Event("move patient information", "", "move"),
+        "A44": Event("move account information", "", "move"),
+        "A45": Event("move visit information", "", "move"),
         "A46": Event("change patient id", "", "merge"),
         "A47": Event("change patient identifier list", "", "merge"),
-        "A49": Event("change account number"),
-        "A50": Event("change visit number"),
-        "A51": Event("change alternate visit id"),
+        "A48": Event("change alternate patient id", "", "move"),
+        "A49": Event("change account number", "", "move"),
+        "A50": Event("change visit number", "", "move"),
+        "A51": Event("change alternate visit id", "", "move"),
         "A52": Event("cancel leave of absence", "in-progress"),
         "A53": Event("cancel return from leave", "onleave"),
         "A54": Event("change attending doctor"),
@@ -77,7 +84,4 @@ ADT_EVENTS = MappingProxyType(
         "A62": Event("cancel change of consulting doctor"),
     }
 )
-"""Events with a patient in PID. Not among them: A19 (a query's answer), A20 (a bed without a patient), A37 (unlink)."""
-
-ORU_EVENTS = frozenset({"R01", "R30", "R31", "R32", "R40", "W01", ""})
-"""Triggers of unsolicited results: one structure. Before v2.3 senders left the trigger out."""
+"""Every event of ADT in v2.3 to v2.8. A19, the answer to a query, is an ADR message."""

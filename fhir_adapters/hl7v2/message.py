@@ -16,8 +16,11 @@ from fhir_adapters.errors import ParseError
 MAX_SEGMENTS = 100_000
 """Segments in one message; the largest real report seen has some thousands."""
 
-WIDTH = 64
-"""Fields each segment is padded to, so that a mapping may read past the end; the widest (OBR of v2.8) has 55."""
+WIDTH = 80
+"""Fields each segment is padded to, so that a mapping may read past the end; the widest (IN2) has 72."""
+
+WIDTHS = {"OBX": 40, "NTE": 12, "ORC": 48, "PID": 48, "PV1": 64, "EVN": 12, "TQ1": 20, "AL1": 12, "DG1": 32, "SPM": 40}
+"""The same of segments that are many or come in every message, above what any version has in them."""
 
 STANDARD = "|^~\\&"
 DOUBLED = "^~\\\\&"
@@ -28,17 +31,20 @@ NULL = '""'
 
 _SEGMENT_LINE = re.compile(r"[A-Z][A-Z0-9]{2}(?=\||$)")
 _PADDING = [""] * WIDTH
+_PADDINGS = {name: [""] * width for name, width in WIDTHS.items()}
 
 
 class Segment:
     """One segment: ``name``, ``index`` (which of its name in the message, from 1) and raw ``fields`` (1-based)."""
 
-    __slots__ = ("fields", "index", "name")
+    __slots__ = ("fields", "index", "name", "sent")
 
-    def __init__(self, name: str, index: int, fields: list[str]) -> None:
+    def __init__(self, name: str, index: int, fields: list[str], sent: int) -> None:
         self.name = name
         self.index = index
         self.fields = fields
+        self.sent = sent
+        """How many fields were sent; those after it are padding."""
 
     def take(self, number: int) -> str:
         """Read field ``number`` once: its raw text, "" when absent or null. It then counts as carried over."""
@@ -135,7 +141,7 @@ def _segments(lines: list[str], separator: str, encoding: str) -> Message:
     first = lines[0].split("|")
     first[1:2] = [separator, encoding]
     first[0] = ""
-    segments = [Segment("MSH", 1, first + _PADDING[len(first) :])]
+    segments = [Segment("MSH", 1, first + _PADDING[len(first) :], len(first) - 1)]
     forgiven: list[tuple[str, str]] = []
     if DOUBLED in lines[0]:
         forgiven.append(("MSH-2", "the escape character is doubled"))
@@ -154,9 +160,9 @@ def _segments(lines: list[str], separator: str, encoding: str) -> Message:
             raise ParseError("a second header in one message", "MSH[2]")
         index = counts[name] = counts.get(name, 0) + 1
         fields[0] = ""
-        if len(fields) < WIDTH:
-            fields += _PADDING[len(fields) :]
-        segments.append(Segment(name, index, fields))
+        sent = len(fields)
+        fields += _PADDINGS.get(name, _PADDING)[sent:]
+        segments.append(Segment(name, index, fields, sent - 1))
     return Message(segments, forgiven)
 
 
@@ -171,4 +177,5 @@ def _join(segment: Segment, line: str, forgiven: list[tuple[str, str]]) -> None:
             fields[offset] = value
         else:
             fields.append(value)
+    segment.sent = max(segment.sent, last + len(more))
     forgiven.append((segment.where(last), "a line break inside a field was not escaped"))

@@ -1,13 +1,13 @@
 """Message structures as data, and the grouping of segments by them.
 
-A structure says which segments open a group, which belong into it and which groups it holds, as the chapters of the
-standard print it. Grouping is lenient where senders are: order inside a group does not matter, and a segment from its
-middle opens a group whose first one is missing. Segments outside the tree are read by nobody and so remarked on.
+A structure (each family has its own) says which segments open a group, which belong into it and which groups it holds,
+as the chapters of the standard print it. Grouping is lenient where senders are: order inside a group does not matter,
+and a segment from its middle opens a group whose first one is missing. Segments outside the tree are read by nobody and
+so remarked on.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from types import MappingProxyType
 
 from fhir_adapters.hl7v2.message import Segment
 
@@ -61,44 +61,29 @@ class Node:
         return (child for child in self.children if child.group.name == name)
 
 
-_OBSERVATION = Group("OBSERVATION", ("OBX",), many=frozenset({"NTE"}))
-_INSURANCE = Group("INSURANCE", ("IN1",), once=frozenset({"IN2"}), many=frozenset({"IN3"}))
-_SPECIMEN = Group("SPECIMEN", ("SPM",))
+def many(*names: str) -> frozenset[str]:
+    """The segments of a group that repeat. A participation (PRT) may follow anything since v2.7."""
+    return frozenset((*names, "PRT"))
 
-ADT = Group(
-    "ADT",
-    ("MSH", "EVN"),
-    groups=(
-        Group(
-            "PATIENT",
-            ("PID",),
-            once=frozenset({"PD1", "MRG", "PV1", "PV2"}),
-            many=frozenset({"NK1", "AL1", "DG1", "NTE"}),
-            groups=(_OBSERVATION, _INSURANCE),
-        ),
-    ),
-)
-"""ADT_A01 to ADT_A60 differ in what is left out and in whether the PATIENT group repeats; one superset reads all."""
 
-ORU = Group(
-    "ORU",
-    ("MSH",),
-    groups=(
-        Group(
-            "PATIENT",
-            ("PID",),
-            once=frozenset({"PD1", "PV1", "PV2"}),
-            many=frozenset({"NK1", "NTE", "AL1", "DG1"}),
-            groups=(
-                Group("ORDER", ("ORC", "OBR"), many=frozenset({"NTE"}), groups=(_OBSERVATION, _SPECIMEN)),
-                _INSURANCE,
-            ),
-        ),
-    ),
-)
-"""ORU_R01 (2.3 to 2.9) and the point-of-care results ORU_R30 to R32."""
+OBSERVATION = Group("OBSERVATION", ("OBX",), many=many("NTE"))
+SPECIMEN = Group("SPECIMEN", ("SPM",), many=many("NTE"))
+PROCEDURE = Group("PROCEDURE", ("PR1",), many=many("ROL"))
+INSURANCE = Group("INSURANCE", ("IN1",), once=frozenset({"IN2"}), many=frozenset({"IN3", "ROL"}))
+TIMING = Group("TIMING", ("TQ1",), many=frozenset({"TQ2"}))
 
-STRUCTURES = MappingProxyType({"ADT": ADT, "ORU": ORU})
+
+def patient(*groups: Group, also: Iterable[str] = (), opens: tuple[str, ...] = ("PID",)) -> Group:
+    """The group that every message about a patient has: the person, the visit and what surrounds them."""
+    return Group(
+        "PATIENT",
+        opens,
+        once=frozenset({"PD1", "PV1", "PV2", *also}),
+        many=many("NK1", "NTE", "AL1", "IAM", "DG1", "GT1", "ROL", "ARV"),
+        groups=(*groups, PROCEDURE, INSURANCE),
+    )
+
+
 _REACHES: dict[int, frozenset[str]] = {}
 
 

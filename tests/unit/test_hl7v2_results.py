@@ -79,7 +79,10 @@ def test_orc_completes_obr() -> None:
     request = one(result, "ServiceRequest")
     assert [each["value"] for each in request["identifier"]] == ["REQ9", "REP9"]
     assert (request["status"], request["authoredOn"]) == ("completed", "2024-05-01")
-    assert request["requester"]["reference"].startswith("Practitioner/")
+    # who asked, at which facility
+    assert request["requester"]["reference"].startswith("PractitionerRole/")
+    role = one(result, "PractitionerRole")
+    assert set(role) == {"resourceType", "id", "practitioner", "organization"}
     assert request["extension"][0]["valueContactPoint"]["value"] == "555"
 
 
@@ -177,13 +180,12 @@ def test_a_message_without_a_control_id_is_named_by_its_digest() -> None:
 
 
 def test_what_no_mapping_takes_is_listed_by_its_place() -> None:
-    result = adt("A01", pid(f27="VET", f5="Doe^J^^^^^L^^ctx"), "ZZZ|1|own|data", "GT1|1|guarantor")
+    result = adt("A01", pid(f27="VET", f5="Doe^J^^^^^L^^ctx"), "ZZZ|1|own|data", "DB1|1|PT")
     assert {
         ("not-mapped", "PID[1]-27"),
         ("not-mapped", "PID[1]-5.9"),
-        ("not-mapped", "ZZZ[1]-2"),
-        ("not-mapped", "ZZZ[1]-3"),
-        ("not-mapped", "GT1[1]-2"),
+        ("local-segment", "ZZZ[1]"),
+        ("not-mapped", "DB1[1]-2"),
     } <= remarks(result)
 
 

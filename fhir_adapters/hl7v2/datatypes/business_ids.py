@@ -1,17 +1,24 @@
 """Business identifiers (CX, EI, HD: 2.A.14, 2.A.28, 2.A.33) as FHIR Identifiers.
 
 Guide: CX[Identifier], EI[Identifier]. Chinese identity numbers are recognised by their type code, their assigning
-authority or, where neither is said, by their own check digit; a number that fails the check is kept and remarked on.
+authority or, where neither is said, by their own check digit; a number that fails the check is kept, flagged and
+remarked on. Passports and the papers that foreigners and residents of Hong Kong, Macao and Taiwan show have systems of
+their own: the same digits of two countries are two people.
 """
 
+from fhir_adapters.extensions import IDENTIFIER_CHECK
 from fhir_adapters.hl7v2.context import Conversion, Json
 from fhir_adapters.hl7v2.datatypes import timestamps
 from fhir_adapters.hl7v2.message import NULL, Segment
 from fhir_adapters.identifiers import ID_CARD_SYSTEM, check_resident_id, identifier_type
+from fhir_adapters.identifiers.build import PROJECT_SYSTEMS
+from fhir_adapters.identifiers.countries import COUNTRIES
 
 CHECK_DIGIT = "http://hl7.org/fhir/StructureDefinition/identifier-checkDigit"
+CHECK_DIGIT_SCHEME = "http://hl7.org/fhir/StructureDefinition/namingsystem-checkDigit"
 CX_CARRIED = 5
 _ID_CARD_TYPE = "NNCHN"
+_PASSPORT = "PPN"
 _ID_CARD_WORDS = frozenset({"NNCHN", "SFZ", "IDCARD", "ID_CARD", "身份证", "身份证号", "居民身份证", "公民身份号码"})
 
 
@@ -46,10 +53,29 @@ def identifier(conv: Conversion, raw: str, segment: Segment, number: int, defaul
             conv.unmapped_code("identifier-type", segment, number)
     elif default_type:
         built["type"] = identifier_type(default_type)
-    built["system"] = conv.system(parts[3])
+    built["system"] = _paper_system(conv, built, kind, parts) or conv.system(parts[3])
     built["value"] = value
     _further(conv, built, parts, segment, number)
     return built
+
+
+def _paper_system(conv: Conversion, built: Json, kind: str, parts: list[str]) -> str:
+    """The system of a number that an authority outside the hospital gave; "" when the message says whose it is.
+
+    A passport's is its country's (CX-4, CX-6 or CX-9, ISO 3166); others are told apart by their type in CV02.01.101.
+    """
+    codings = built.get("type", {}).get("coding")
+    if not codings:
+        return ""
+    if codings[0]["code"] == _PASSPORT:
+        for index in (8, 3, 5):
+            country = conv.text(parts[index].split("&")[0]) if index < len(parts) else ""
+            if country in COUNTRIES:
+                return f"http://hl7.org/fhir/sid/passport-{country}"
+        return "" if parts[3] else PROJECT_SYSTEMS + "passport"
+    if kind.isdigit() and not parts[3]:
+        return f"{PROJECT_SYSTEMS}id-type-{kind}"
+    return ""
 
 
 def _is_id_card(conv: Conversion, kind: str, authority: str, value: str) -> bool:
@@ -79,17 +105,30 @@ def _id_card(conv: Conversion, value: str, parts: list[str], segment: Segment, n
         "system": ID_CARD_SYSTEM,
         "value": checked.value if checked.valid else value,
     }
+    if not checked.valid:
+        flag(built, checked.problem)
     _further(conv, built, parts, segment, number)
     return built
+
+
+def flag(built: Json, problem: str) -> None:
+    """Say in an Identifier which rule of its standard the number breaks."""
+    built.setdefault("extension", []).append({"url": IDENTIFIER_CHECK, "valueCode": problem})
+
+
+def is_flagged(built: Json) -> bool:
+    """Whether an Identifier's number breaks its standard."""
+    return any(each["url"] == IDENTIFIER_CHECK for each in built.get("extension", ()))
 
 
 def _further(conv: Conversion, built: Json, parts: list[str], segment: Segment, number: int) -> None:
     """CX-2 check digit, CX-6 facility, CX-7 and 8 validity, CX-9 and 10 jurisdiction and agency (the assigner)."""
     check_digit = conv.text(parts[1])
     if check_digit:
-        built["extension"] = [{"url": CHECK_DIGIT, "valueString": check_digit}]
-    if parts[2] and parts[2] != NULL:
-        conv.not_mapped(segment, number, 3)
+        built.setdefault("extension", []).append({"url": CHECK_DIGIT, "valueString": check_digit})
+    scheme = conv.text(parts[2])
+    if scheme:
+        built.setdefault("extension", []).append({"url": CHECK_DIGIT_SCHEME, "valueCode": " ".join(scheme.split())})
     if len(parts) == CX_CARRIED:
         return
     period: Json = {}

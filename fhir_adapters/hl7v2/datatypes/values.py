@@ -1,20 +1,16 @@
 """OBX-5 by OBX-2: every value type to the Observation value that fits it (guide: OBX[Observation], condition column).
 
-A value that is not what OBX-2 says stays as text and is remarked on. Numbers keep their digits: ``0.40`` stays so; a
-form that JSON forbids (``.5``, ``+7``, ``007``) is written as JSON wants it and the sender's own stays beside it.
+A value that is not what OBX-2 says stays as text and is remarked on.
 """
 
-import base64
-import binascii
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from fhir_adapters.hl7v2.context import ORIGINAL_TEXT, Conversion, Json
-from fhir_adapters.hl7v2.datatypes import concepts, timestamps
+from fhir_adapters.hl7v2.datatypes import attachments, concepts, timestamps
+from fhir_adapters.hl7v2.datatypes.quantities import UNIT_SYSTEMS, Unit, quantity, unit_of
 from fhir_adapters.hl7v2.message import NULL, Segment
-from fhir_adapters.json_lexeme import Lexeme, from_source
-from fhir_adapters.units import UCUM, ucum_code
 
 VALUE = 5
 ATTACHMENT = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Observation.value"
@@ -34,13 +30,7 @@ _COMPARATORS = {
 }
 _UNESCAPED_POWER = re.compile(r"\s*[×xX*·]?\s*10(\^)\d{1,2}(?=$|[\s/^(*.])")
 _COMPARED = re.compile(r"(<=|>=|=<|=>|[<>≤≥＜＞])\s*(.+)")
-_UNIT_SYSTEMS = frozenset({"UCUM", "ISO", "ISO+", "ANS+", "ANSI+", "L"})
-"""Names of OBX-6.3 under which UCUM terms are sent (table 0396 and habit); any other names a system of its own."""
-
 _CURRENCY = "urn:iso:std:iso:4217"
-
-Unit = Json
-"""What OBX-6 says, as the fields a Quantity takes: unit, system, code."""
 
 
 def unit(conv: Conversion, obx: Segment) -> Unit:
@@ -60,7 +50,7 @@ def unit(conv: Conversion, obx: Segment) -> Unit:
     parts = raw.split("^")
     parts += [""] * (6 - len(parts))
     code, title, system = (conv.text(part) for part in parts[:3])
-    if code and system and system.upper() not in _UNIT_SYSTEMS:
+    if code and system and system.upper() not in UNIT_SYSTEMS:
         made = {"unit": title or code, "system": concepts.code_system(conv.profile.base_url, system), "code": code}
     else:
         made = unit_of(code or title)
@@ -71,31 +61,6 @@ def unit(conv: Conversion, obx: Segment) -> Unit:
     for index in (3, 4):
         if parts[index] and parts[index] != NULL and conv.text(parts[index]) not in (code, title):
             conv.not_mapped(obx, 6, index + 1)
-    return made
-
-
-def unit_of(text: str) -> Unit:
-    """The unit fields for a unit as written."""
-    code = ucum_code(text)
-    if code is not None:
-        return {"unit": text, "system": UCUM, "code": code}
-    return {"unit": text} if text else {}
-
-
-def quantity(text: str, own_unit: Unit, comparator: str = "") -> Json | None:
-    """A Quantity of a number as written; None when it is not a number."""
-    try:
-        made: Json = {"value": Lexeme(text)}
-    except ValueError:
-        number = from_source(text)
-        if number is None:
-            return None
-        made = {"value": number}
-        made["_value"] = {"extension": [{"url": ORIGINAL_TEXT, "valueString": text}]}
-    if comparator:
-        made["comparator"] = comparator
-    if own_unit:
-        made.update(own_unit)
     return made
 
 
@@ -279,89 +244,27 @@ def _numeric_range(at: Field, target: Json, raw: str) -> None:
 
 
 def _attachment(at: Field, target: Json, raw: str) -> None:
-    """ED: source application, type, subtype, encoding, data (2.A.24)."""
-    parts = [*raw.split("^"), "", "", "", "", ""][:5]
-    kind, subtype, encoding = (at.conv.text(part) for part in parts[1:4])
-    data = _encoded_data(at.conv.text(parts[4]), encoding, at.conv.charset)
-    if data is None:
+    """ED: the data as an attachment."""
+    made = attachments.encapsulated(at.conv, raw)
+    if made is None:
         at.conv.issue(
             "warning", "bad-value", at.obx, VALUE, "encapsulated data does not have the encoding it names; kept as text"
         )
-        target["valueString"] = at.conv.text(parts[4]) or at.conv.text(raw)
+        data = raw.split("^")[4:5]
+        target["valueString"] = (at.conv.text(data[0]) if data else "") or at.conv.text(raw)
         return
-    if parts[0] and parts[0] != NULL:
+    source = raw.split("^")[0]
+    if source and source != NULL:
         at.conv.not_mapped(at.obx, VALUE, 1)
-    if not data:
-        return
-    made: Json = {"data": data}
-    content_type = _content_type(kind, subtype)
-    if content_type:
-        made["contentType"] = content_type
-    target.setdefault("extension", []).append({"url": ATTACHMENT, "valueAttachment": made})
-
-
-_TYPES = {
-    "IM": "image",
-    "AP": "application",
-    "TEXT": "text",
-    "TX": "text",
-    "AU": "audio",
-    "SD": "",
-    "FT": "text",
-    "SI": "image",
-}
-_SUBTYPES = {
-    "PDF": "application/pdf",
-    "JPEG": "image/jpeg",
-    "JPG": "image/jpeg",
-    "PNG": "image/png",
-    "TIFF": "image/tiff",
-    "HTML": "text/html",
-    "RTF": "text/rtf",
-}
-_MEDIA = re.compile(r"[A-Za-z0-9.+-]+")
-
-
-def _content_type(kind: str, subtype: str) -> str:
-    """The media type of ED-2 and ED-3 (tables 0191 and 0291); "" when they do not make one."""
-    if "/" in kind:
-        return kind
-    if subtype.upper() in _SUBTYPES:
-        return _SUBTYPES[subtype.upper()]
-    major = _TYPES.get(kind.upper(), kind.lower())
-    if not subtype:
-        return _SUBTYPES.get(kind.upper(), "")
-    return f"{major}/{subtype.lower()}" if major and _MEDIA.fullmatch(major) and _MEDIA.fullmatch(subtype) else ""
-
-
-def _encoded_data(text: str, encoding: str, charset: str) -> str | None:
-    """Base64 of ED-5 (table 0299: A text, Hex, Base64); None when the data is not in its encoding."""
-    compact = "".join(text.split())
-    name = encoding.upper()
-    try:
-        if name == "HEX":
-            return base64.b64encode(bytes.fromhex(compact)).decode()
-        if name in ("A", "TEXT", "ASCII"):
-            return base64.b64encode(text.encode(charset)).decode()
-        base64.b64decode(compact, validate=True)
-    except (ValueError, binascii.Error):
-        return None
-    return compact
+    if made:
+        target.setdefault("extension", []).append({"url": ATTACHMENT, "valueAttachment": made})
 
 
 def _pointer(at: Field, target: Json, raw: str) -> None:
-    """RP: pointer, application, type, subtype (2.A.64)."""
-    parts = [at.conv.text(part) for part in [*raw.split("^"), "", "", ""][:4]]
-    pointer, application, kind, subtype = parts
-    if not pointer:
-        return
-    made: Json = {"url": pointer} if not re.search(r"\s", pointer) else {"title": pointer}
-    content_type = _content_type(kind, subtype)
-    if content_type:
-        made["contentType"] = content_type
-    if application:
-        made.setdefault("title", application.split("&")[0])
-    target.setdefault("extension", []).append({"url": ATTACHMENT, "valueAttachment": made})
+    """RP: where the data is."""
+    made = attachments.pointer(at.conv, raw)
+    if made:
+        target.setdefault("extension", []).append({"url": ATTACHMENT, "valueAttachment": made})
 
 
 Reader = Callable[[Field, Json, str], None]

@@ -2,118 +2,119 @@
 
 from fhir_adapters.errors import ParseError
 from fhir_adapters.hl7v2.context import Conversion, Json
+from fhir_adapters.hl7v2.datatypes import places
 from fhir_adapters.hl7v2.events import ADT_EVENTS, Event
+from fhir_adapters.hl7v2.families.family import Family
+from fhir_adapters.hl7v2.families.patient_group import Setting, observed, patient_nodes, setting
 from fhir_adapters.hl7v2.message import Message
-from fhir_adapters.hl7v2.segments import encounters, observations, patients, related
-from fhir_adapters.hl7v2.structures import ADT, Node, group_segments
+from fhir_adapters.hl7v2.segments import merging
+from fhir_adapters.hl7v2.structures import OBSERVATION, Group, Node, patient
 
-PATIENT_NOTE = "http://hl7.org/fhir/StructureDefinition/note"
+_MERGED = Group("MERGE_INFO", ("MRG",), once=frozenset({"PV1", "PV2"}))
+
+STRUCTURE = Group("ADT", ("MSH", "EVN"), groups=(patient(OBSERVATION, _MERGED),))
+"""ADT_A01 to ADT_A60 differ in what is left out and in what repeats; one superset reads all."""
 
 
 def convert(conv: Conversion, message: Message) -> None:
     """Map every patient group of an ADT message.
 
     Raises:
-        ParseError: there is no PID, or a merge does not name who is merged.
+        ParseError: there is no PID (A20: no NPU), a merge does not say who is merged, a link or unlink names one alone.
     """
     event = ADT_EVENTS[conv.header.trigger]
-    root = group_segments(message.segments, ADT)
-    groups = list(root.groups("PATIENT"))
-    if not groups or groups[0].first("PID") is None:
-        raise ParseError("a required segment is missing", "PID")
-    made = [each for group in groups if (each := _patient_group(conv, group, event)) is not None]
-    if event.person == "link":
-        _link(made)
+    if event.place:
+        _bed_status(conv, message)
+        return
+    made = [_patient_group(conv, group, event) for group in patient_nodes(message.segments, STRUCTURE)]
+    if event.person in ("link", "unlink"):
+        _relate(conv, [each.patient for each in made], event.person == "link")
 
 
-def _patient_group(conv: Conversion, group: Node, event: Event) -> Json | None:
-    pid = group.first("PID")
-    if pid is None:
-        return None  # what stands before the next PID without one of its own is remarked on as not mapped
-    patient = patients.patient(conv, pid)
-    person_details(conv, group, patient)
-    mrg = group.first("MRG")
-    if event.person == "merge":
-        if mrg is None:
-            raise ParseError("a required segment is missing", "MRG")
-        patients.merge(conv, patient, mrg)
-    elif event.person == "delete":
-        patient["active"] = False
-    visit = visit_of(conv, group, patient, event.status)
-    surroundings(conv, group, patient, visit)
-    owner = observations.Owner(
-        {"reference": f"Patient/{patient['id']}"},
-        {"reference": f"Encounter/{visit['id']}"} if visit is not None else None,
-        conv.local_system("message"),
-        conv.header.control_id,
-    )
+def _patient_group(conv: Conversion, group: Node, event: Event) -> Setting:
+    merged = list(group.groups("MERGE_INFO"))
+    for each in merged:
+        _lend_visit(group, each)
+    at = setting(conv, group, event.status)
+    if event.person == "merge" and not merged:
+        raise ParseError("a required segment is missing", "MRG")
+    if event.person == "delete":
+        at.patient["active"] = False
+    for number, each in enumerate(merged):
+        mrg = each.first("MRG")
+        if mrg is not None:
+            inner = at if number == 0 or each.first("PV1") is None else _another_visit(conv, at, each, event)
+            people = event.person == "merge"
+            merging.merge(conv, at.patient, inner.account, inner.visit, mrg, people=people)
     for each in group.groups("OBSERVATION"):
-        observed(conv, owner, each, "")
-    return patient
+        observed(conv, at.observer, each)
+    return at
 
 
-def person_details(conv: Conversion, group: Node, patient: Json) -> None:
-    """PD1 and the notes that stand in the patient group."""
-    pd1 = group.first("PD1")
-    if pd1 is not None:
-        patients.additional(conv, patient, pd1)
-    for nte in group.all("NTE"):
-        note = related.note(conv, nte)
-        if note is not None:
-            patient.setdefault("extension", []).append({"url": PATIENT_NOTE, "valueAnnotation": note})
+def _lend_visit(group: Node, merged: Node) -> None:
+    """The first PV1 after an MRG (A41, A45) is the visit that the patient group itself is about."""
+    if group.first("PV1") is None:
+        for name in ("PV1", "PV2"):
+            found = merged.first(name)
+            if found is not None:
+                merged.segments.remove(found)
+                merged.names.discard(name)
+                group.segments.append(found)
+                group.names.add(name)
 
 
-def visit_of(conv: Conversion, group: Node, patient: Json, status: str) -> Json | None:
-    """The Encounter of the group's PV1, None when there is none or it says nothing.
+def _another_visit(conv: Conversion, at: Setting, merged: Node, event: Event) -> Setting:
+    """The setting of a further MRG and PV1 pair (A45 moves several visits)."""
+    from fhir_adapters.hl7v2.segments import encounters
 
-    An event about a visit makes one of a patient class alone; in person events and results such a PV1 is a formality.
-    """
-    pv1 = group.first("PV1")
-    if pv1 is None:
-        return None
-    if not status and not encounters.worth_mapping(pv1):
-        pv1.take(1)
-        if pv1.peek(2) in encounters.NO_CLASS:
-            pv1.take(2)
-        return None
-    visit = encounters.encounter(conv, patient, pv1, status)
-    pv2 = group.first("PV2")
+    pv1 = merged.first("PV1")
+    assert pv1 is not None
+    visit = encounters.encounter(conv, at.patient, pv1, event.status)
+    pv2 = merged.first("PV2")
     if pv2 is not None:
         encounters.additional(conv, visit, pv2)
-    return visit
+    return Setting(at.patient, visit, at.account, at.subject, {"reference": f"Encounter/{visit['id']}"}, at.observer)
 
 
-def surroundings(conv: Conversion, group: Node, patient: Json, visit: Json | None) -> None:
-    """NK1, AL1, DG1 and the insurance groups of a patient group."""
-    for nk1 in group.all("NK1"):
-        related.next_of_kin(conv, patient, nk1)
-    for al1 in group.all("AL1"):
-        related.allergy(conv, patient, al1)
-    for dg1 in group.all("DG1"):
-        related.diagnosis(conv, patient, visit, dg1)
-    for insurance in group.groups("INSURANCE"):
-        in1 = insurance.first("IN1")
-        if in1 is not None:
-            related.coverage(conv, patient, in1)
+def _relate(conv: Conversion, made: list[Json], linked: bool) -> None:
+    """A24: the records are of one person and neither replaces the other; A37 takes that back."""
+    people = list({each["id"]: each for each in made}.values())
+    if len(people) < 2:
+        raise ParseError("a link needs two different patients", "PID[2]")
+    for one in people:
+        for other in people:
+            if one is other:
+                continue
+            reference = f"Patient/{other['id']}"
+            if linked:
+                merging.add_link(one, reference, "seealso")
+            else:
+                conv.unlinked.setdefault(f"Patient/{one['id']}", []).append(reference)
 
 
-def observed(conv: Conversion, owner: observations.Owner, group: Node, category: str) -> Json | None:
-    """The Observation of an OBX group with its notes."""
-    obx = group.first("OBX")
-    if obx is None:
-        return None
-    resource = observations.observation(conv, owner, obx, category)
-    notes = [note for nte in group.all("NTE") if (note := related.note(conv, nte)) is not None]
-    if notes:
-        resource["note"] = notes
-    return resource
+def _bed_status(conv: Conversion, message: Message) -> None:
+    """A20: NPU-1 is a bed, NPU-2 its status (table 0116)."""
+    beds = message.all("NPU")
+    if not beds:
+        raise ParseError("a required segment is missing", "NPU")
+    for npu in beds:
+        where = places.location(conv, npu, 1)
+        if where is None:
+            raise ParseError("no bed is named", "NPU-1")
+        bed = conv.resources[where["reference"]]
+        raw = conv.text(npu.peek(2).split("^")[0])
+        status = conv.find("bed-status", raw) if raw else None
+        if status is None:
+            conv.unmapped_code("bed-status", npu, 2)
+            continue
+        npu.take(2)
+        bed["operationalStatus"] = status.coding()
+        conv.amended[where["reference"]] = ("operationalStatus",)
 
 
-def _link(made: list[Json]) -> None:
-    """A24: both records are of one person; neither replaces the other."""
-    for one in made:
-        for other in made:
-            if one["id"] != other["id"]:
-                entry = {"other": {"reference": f"Patient/{other['id']}"}, "type": "seealso"}
-                if entry not in one.setdefault("link", []):
-                    one["link"].append(entry)
+FAMILY = Family(
+    convert,
+    {"ADT": frozenset(ADT_EVENTS)},
+    owns=frozenset({"Patient", "Encounter", "Account", "Coverage", "RelatedPerson"}),
+    needs=("PID",),
+)

@@ -1,5 +1,6 @@
 """PV1 and PV2: the Encounter (guide: PV1[Encounter], PV2[Encounter])."""
 
+from fhir_adapters.extensions import FINANCIAL_CLASS
 from fhir_adapters.hl7v2.context import Conversion, Json, add_extension
 from fhir_adapters.hl7v2.datatypes import actors, business_ids, concepts, places, timestamps
 from fhir_adapters.hl7v2.message import Segment
@@ -13,7 +14,6 @@ TEMPORARY_LOCATION = "http://hl7.org/fhir/uv/v2mappings/StructureDefinition/temp
 PLANNED_START = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Encounter.plannedStartDate"
 PLANNED_END = "http://hl7.org/fhir/5.0/StructureDefinition/extension-Encounter.plannedEndDate"
 MODE_OF_ARRIVAL = "http://hl7.org/fhir/StructureDefinition/encounter-modeOfArrival"
-FINANCIAL_CLASS = "https://yiqiao.example/fhir/StructureDefinition/encounter-financial-class"
 
 VISIT_COUNTER_DIGITS = 3
 """Visit numbers of up to this many digits are a counter per patient (the first stay, the second) in the 军卫 family,
@@ -46,12 +46,16 @@ def encounter(conv: Conversion, patient: Json, pv1: Segment, status: str) -> Jso
     _locations(conv, resource, pv1)
     _participants(conv, resource, pv1)
     _hospitalization(conv, resource, pv1)
-    kind = concepts.translated(conv, "admission-type", pv1, 4)
-    if kind is not None:
-        resource["type"] = [kind]
+    kinds = [concepts.translated(conv, "admission-type", pv1, 4)]
+    if pv1.peek(18):
+        kinds.append(concepts.concept(conv, pv1, 18))
+    found = [each for each in kinds if each is not None]
+    if found:
+        resource["type"] = found
     service = concepts.concept(conv, pv1, 10)
     if service is not None:
         resource["serviceType"] = service
+    _servicing(conv, resource, pv1)
     if pv1.peek(20):
         for raw in pv1.take(20).split("~"):
             first, *rest = raw.split("^")
@@ -60,6 +64,46 @@ def encounter(conv: Conversion, patient: Json, pv1: Segment, status: str) -> Jso
             if value is not None:
                 add_extension(resource, FINANCIAL_CLASS, "valueCodeableConcept", value)
     return conv.keep(resource)
+
+
+def stub(conv: Conversion, patient: Json, made: Json, former: Json) -> Json:
+    """The Encounter of a visit number, of which nothing else is known but whose it is and was (not added)."""
+    return {
+        "resourceType": "Encounter",
+        "id": encounter_id(conv.profile, *_visit_key(former, made)),
+        "identifier": [{**made, "type": identifier_type("VN")}],
+        "status": "unknown",
+        "class": {"system": _NULL_FLAVOR, "code": "UNK", "display": "unknown"},
+        "subject": {"reference": f"Patient/{patient['id']}"},
+    }
+
+
+def _visit_key(patient: Json, made: Json) -> tuple[str, str]:
+    system, value = business_ids.key_of(made)
+    return system, f"{patient['id']}#{value}" if len(value) <= VISIT_COUNTER_DIGITS else value
+
+
+def _servicing(conv: Conversion, resource: Json, pv1: Segment) -> None:
+    """PV1-39 who serves, PV1-40 the bed's status, PV1-53 and 54 the episode that the visit belongs to."""
+    facility = concepts.concept(conv, pv1, 39) if pv1.peek(39) else None
+    if facility is not None:
+        own = facility.get("coding", ({"code": facility.get("text", "")},))[0]
+        system = own.get("system") or conv.system("")
+        provider = actors.coded_organization(conv, own["code"], own.get("display", ""), system)
+        if provider is not None:
+            resource["serviceProvider"] = provider
+    status = conv.find("bed-status", conv.text(pv1.peek(40).split("^")[0])) if pv1.peek(40) else None
+    where = resource.get("location")
+    if status is not None and where:
+        pv1.take(40)
+        conv.resources[where[0]["location"]["reference"]].setdefault("operationalStatus", status.coding())
+    episode = business_ids.identifiers(conv, pv1, 54) if pv1.peek(54) else []
+    if episode:
+        reference: Json = {"type": "EpisodeOfCare", "identifier": episode[0]}
+        title = conv.text(pv1.take(53))
+        if title:
+            reference["display"] = title
+        resource["episodeOfCare"] = [reference]
 
 
 def _identify(conv: Conversion, resource: Json, patient: Json, pv1: Segment) -> None:
@@ -71,10 +115,7 @@ def _identify(conv: Conversion, resource: Json, patient: Json, pv1: Segment) -> 
         business_ids.add_identifier(resource, made)
     known = resource.get("identifier")
     if known:
-        system, value = business_ids.key_of(known[0])
-        if len(value) <= VISIT_COUNTER_DIGITS:
-            value = f"{patient['id']}#{value}"
-        resource["id"] = encounter_id(conv.profile, system, value)
+        resource["id"] = encounter_id(conv.profile, *_visit_key(patient, known[0]))
         return
     admitted = pv1.peek(44)
     if admitted:

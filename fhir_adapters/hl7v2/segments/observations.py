@@ -2,17 +2,15 @@
 
 import re
 
-from fhir_adapters.hl7v2.context import Conversion, Json, add_extension
-from fhir_adapters.hl7v2.datatypes import actors, business_ids, concepts, demographics, timestamps, values
+from fhir_adapters.hl7v2.context import Conversion, Json
+from fhir_adapters.hl7v2.datatypes import concepts, quantities, timestamps, values
 from fhir_adapters.hl7v2.message import Segment
+from fhir_adapters.hl7v2.segments import observation_details as details
 from fhir_adapters.identifiers import observation_id
 
 _ABSENT = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 _CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 SUB_ID = "http://hl7.org/fhir/StructureDefinition/observation-v2-subid"
-ANALYSIS_TIME = "http://hl7.org/fhir/StructureDefinition/observation-analysis-date-time"
-NATURE_OF_ABNORMAL = "http://hl7.org/fhir/StructureDefinition/observation-nature-of-abnormal-test"
-_NATURE_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-0080"
 _INTERPRETATION_SYSTEM = "http://terminology.hl7.org/CodeSystem/v2-0078"
 
 # Why there is no value, by OBX-11 (http://terminology.hl7.org/CodeSystem/data-absent-reason).
@@ -47,6 +45,16 @@ class Owner:
         self.performers: list[Json] = []
         self.specimen: Json | None = None
 
+    @property
+    def key(self) -> tuple[str, str]:
+        """System and number of the report that the observations are of."""
+        return self.system, self.report_key
+
+    @property
+    def patient(self) -> str:
+        """Id of the patient."""
+        return str(self.subject["reference"]).partition("/")[2]
+
 
 def observation(conv: Conversion, owner: Owner, obx: Segment, category: str) -> Json:
     """Make the Observation of an OBX and return it (already added)."""
@@ -76,8 +84,9 @@ def observation(conv: Conversion, owner: Owner, obx: Segment, category: str) -> 
         _reference_range(conv, resource, obx)
     if obx.fields[8]:
         _interpretation(conv, resource, obx)
-    _performers(conv, resource, owner, obx)
-    _rare(conv, resource, obx)
+    if obx.sent > 8:
+        details.performers(conv, resource, owner.performers, obx)
+        details.describe(conv, resource, obx)
     if owner.specimen is not None:
         resource["specimen"] = owner.specimen
     first = code["coding"][0]["code"] if "coding" in code else code["text"]
@@ -175,12 +184,12 @@ def _reference_range(conv: Conversion, resource: Json, obx: Segment) -> None:
     if between is not None and between[1].startswith("-") and "--" in text:
         pass  # -2--1 is "from -2 to 1" to some laboratories and "to -1" to others: text alone
     elif between is not None:
-        made["low"] = values.quantity(between[1], own_unit)
-        made["high"] = values.quantity(between[2], own_unit)
+        made["low"] = quantities.quantity(between[1], own_unit)
+        made["high"] = quantities.quantity(between[2], own_unit)
     else:
         bound = _BOUND.fullmatch(text)
         if bound is not None:
-            made["low" if bound[1] in (">", ">=", "≥", "＞") else "high"] = values.quantity(bound[2], own_unit)
+            made["low" if bound[1] in (">", ">=", "≥", "＞") else "high"] = quantities.quantity(bound[2], own_unit)
     made["text"] = text
     resource["referenceRange"] = [made]
 
@@ -212,69 +221,23 @@ def _meaning(coding: Json, sent: Json | None) -> Json:
     return {"coding": [coding]}
 
 
-def _performers(conv: Conversion, resource: Json, owner: Owner, obx: Segment) -> None:
-    found: list[Json] = []
-    fields = obx.fields
-    if fields[16]:
-        found += actors.practitioners(conv, obx, 16)
-    if fields[23]:
-        where = demographics.addresses(conv, obx, 24) if fields[24] else None
-        laboratory = actors.organization(conv, obx, 23, where)
-        if laboratory is not None and laboratory not in found:
-            found.append(laboratory)
-    if fields[15]:
-        _producer(conv, found, obx)
-    if found:
-        resource["performer"] = found
-    elif owner.performers:
-        resource["performer"] = owner.performers
+def derive(conv: Conversion, obr: Segment, request: Json, results: list[Json]) -> None:
+    """OBR-26: the result that these follow (the organism that sensitivities were tested of) has them as members.
+
+    Its order is the one that OBR-29 names; a result of another message cannot be found here and is remarked on.
+    """
+    code, sub_id, *_ = [*obr.peek(26).split("^"), ""]
+    wanted = conv.text(code.split("&")[0]), conv.text(sub_id)
+    numbers = [each.get("identifier", {}).get("value", "") for each in request.get("basedOn", ())]
+    for parent in (each for number in numbers for each in conv.panels.get(number, ())):
+        first = parent["code"].get("coding", ({"code": parent["code"].get("text", "")},))[0]["code"]
+        if (first, _sub_id(parent)) == wanted and results:
+            obr.take(26)
+            members = parent.setdefault("hasMember", [])
+            members += [{"reference": f"Observation/{each['id']}"} for each in results]
+            return
 
 
-def _producer(conv: Conversion, found: list[Json], obx: Segment) -> None:
-    """OBX-15 names the producing laboratory, by code and name, where OBX-23 is not sent."""
-    producer = concepts.concept(conv, obx, 15)
-    if producer is None:
-        return
-    first = producer.get("coding", ({"code": "", "display": producer.get("text", "")},))[0]
-    system = first.get("system") or conv.local_system("producer")
-    reference = actors.coded_organization(conv, first["code"], first.get("display", ""), system)
-    if reference is not None and reference not in found:
-        found.append(reference)
-
-
-def _rare(conv: Conversion, resource: Json, obx: Segment) -> None:
-    """Fields most laboratories leave empty."""
-    fields = obx.fields
-    if fields[10]:
-        for raw in obx.take(10).split("~"):
-            nature = concepts.from_raw(conv, raw, obx, 10, _NATURE_SYSTEM)
-            if nature is not None:
-                add_extension(resource, NATURE_OF_ABNORMAL, "valueCodeableConcept", nature)
-    if fields[17]:
-        methods = concepts.concepts(conv, obx, 17)
-        if methods:
-            resource["method"] = methods[0]
-            if len(methods) > 1:
-                conv.issue("information", "not-mapped", obx, 17, "only the first repetition has a place")
-    if fields[18]:
-        _device(conv, resource, obx)
-    if fields[19]:
-        timestamps.put_extension(conv, resource, ANALYSIS_TIME, obx, 19)
-    if fields[20]:
-        site = concepts.concept(conv, obx, 20)
-        if site is not None:
-            resource["bodySite"] = site
-    if fields[21]:
-        made = business_ids.entity(conv, obx.take(21), "FILL")
-        if made is not None:
-            resource["identifier"] = [made]
-
-
-def _device(conv: Conversion, resource: Json, obx: Segment) -> None:
-    """OBX-18: the analyser, by its identifier alone (a Device of its own would say nothing more)."""
-    first, *more = obx.take(18).split("~")
-    if any(more):
-        conv.issue("information", "not-mapped", obx, 18, "only the first repetition has a place")
-    made = business_ids.entity(conv, first)
-    if made is not None:
-        resource["device"] = {"identifier": made}
+def _sub_id(resource: Json) -> str:
+    found = (each for each in resource.get("extension", ()) if each["url"] == SUB_ID)
+    return next((str(each["extension"][0]["valueString"]) for each in found), "")

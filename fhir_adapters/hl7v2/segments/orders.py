@@ -1,6 +1,6 @@
-"""ORC and OBR: the ServiceRequest that asked and the DiagnosticReport that answers.
+"""ORC and OBR: the ServiceRequest that asks for something to be done.
 
-Guide: ORC[ServiceRequest], OBR[ServiceRequest], OBR[DiagnosticReport].
+Guide: ORC[ServiceRequest], OBR[ServiceRequest], TQ1[ServiceRequest].
 """
 
 from collections import Counter
@@ -8,13 +8,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fhir_adapters.hl7v2.context import Conversion, Json, add_extension
-from fhir_adapters.hl7v2.datatypes import actors, business_ids, concepts, demographics, timestamps
+from fhir_adapters.hl7v2.datatypes import actors, business_ids, concepts, demographics, timestamps, timing
 from fhir_adapters.hl7v2.message import Segment
-from fhir_adapters.identifiers import identifier_type, report_id, service_request_id
+from fhir_adapters.hl7v2.segments import order_control
+from fhir_adapters.identifiers import service_request_id
 
-NOTE = "http://hl7.org/fhir/5.0/StructureDefinition/extension-DiagnosticReport.note"
 CALLBACK = "http://hl7.org/fhir/StructureDefinition/servicerequest-order-callback-phone-number"
-_V2_SECTION = "http://terminology.hl7.org/CodeSystem/v2-0074"
 
 
 @dataclass(slots=True)
@@ -91,7 +90,7 @@ def service_request(
     resource: Json = {
         "resourceType": "ServiceRequest",
         "id": service_request_id(conv.profile, *order.request_key),
-        "status": _request_status(conv, orc, obr),
+        "status": _status(conv, orc, obr),
         "intent": "reflex-order" if obr.take(11) == "G" else "order",
         "code": order.code,
         "subject": subject,
@@ -101,25 +100,94 @@ def service_request(
         resource["identifier"] = numbers
     if encounter is not None:
         resource["encounter"] = encounter
-    _requester(conv, resource, orc, obr)
-    priority, _ = concepts.mapped(conv, "priority", obr, 5)
-    if priority is not None:
-        resource["priority"] = priority.code
-    timestamps.put_date_time(conv, resource, "occurrenceDateTime", obr, 6)
-    reasons = concepts.concepts(conv, obr, 31)
-    if reasons:
-        resource["reasonCode"] = reasons
-    details = [each for number in (46, 47) if obr.peek(number) for each in concepts.concepts(conv, obr, number)]
-    if details:
-        resource["orderDetail"] = details
-    clinical = "\n".join(text for raw in obr.take(13).split("~") if (text := _plain(conv, raw)))
-    if clinical:
-        resource["note"] = [{"text": clinical}]
+    fields = obr.fields
+    asked = actors.practitioners(conv, obr, 16) if fields[16] else []
+    who = order_control.requester(conv, orc, asked[0] if asked else None)
+    if who is not None:
+        resource["requester"] = who
+    if fields[5]:
+        priority, _ = concepts.mapped(conv, "priority", obr, 5)
+        if priority is not None:
+            resource["priority"] = priority.code
+    for number in (6, 36):
+        if fields[number] and "occurrenceDateTime" not in resource and "_occurrenceDateTime" not in resource:
+            timestamps.put_date_time(conv, resource, "occurrenceDateTime", obr, number)
+    _details(conv, resource, obr)
     _callback(conv, resource, orc, obr)
     _parent(conv, resource, orc, obr)
+    if fields[27]:
+        scheduled(resource, timing.from_field(conv, obr, 27))
     if orc is not None:
         _from_order_control(conv, resource, orc)
     return conv.keep(resource)
+
+
+def of_control(conv: Conversion, orc: Segment, subject: Json, encounter: Json | None) -> Json:
+    """The ServiceRequest of an ORC without any detail segment: that there is an order, and its status (added)."""
+    found = order_control.numbers(conv, orc)
+    resource: Json = {
+        "resourceType": "ServiceRequest",
+        "id": service_request_id(conv.profile, *found.key),
+        "status": order_control.status(conv, orc) or "unknown",
+        "intent": "order",
+        "subject": subject,
+    }
+    if found.known:
+        resource["identifier"] = found.known
+    if encounter is not None:
+        resource["encounter"] = encounter
+    who = order_control.requester(conv, orc, None)
+    if who is not None:
+        resource["requester"] = who
+    _from_order_control(conv, resource, orc)
+    conv.issue("information", "missing", orc, 0, "an order control without the segment that says what is ordered")
+    return conv.keep(resource)
+
+
+def scheduled(resource: Json, occasions: timing.Occasions | None) -> None:
+    """TQ1, ORC-7 or OBR-27: when, how urgent, how much (guide: TQ1[ServiceRequest])."""
+    if occasions is None:
+        return
+    if occasions.timing and not any(name.lstrip("_").startswith("occurrence") for name in resource):
+        repeat = occasions.timing.get("repeat", {})
+        if set(occasions.timing) == {"repeat"} and set(repeat) == {"boundsPeriod"}:
+            _between(resource, repeat["boundsPeriod"])
+        else:
+            resource["occurrenceTiming"] = occasions.timing
+    if occasions.priority:
+        resource.setdefault("priority", occasions.priority)
+    if occasions.quantity is not None and "quantityQuantity" not in resource:
+        resource["quantityQuantity"] = occasions.quantity
+    if occasions.as_needed:
+        resource["asNeededBoolean"] = True
+    for text in (occasions.condition, occasions.text):
+        if text:
+            resource.setdefault("note", []).append({"text": text})
+
+
+def _between(resource: Json, period: Json) -> None:
+    """A start alone is the time of the service, a start and an end its period."""
+    if set(period) == {"start"}:
+        resource["occurrenceDateTime"] = period["start"]
+    else:
+        resource["occurrencePeriod"] = period
+
+
+def _details(conv: Conversion, resource: Json, obr: Segment) -> None:
+    fields = obr.fields
+    if fields[31]:
+        reasons = concepts.concepts(conv, obr, 31)
+        if reasons:
+            resource["reasonCode"] = reasons
+    details = [each for number in (44, 46, 47) if fields[number] for each in concepts.concepts(conv, obr, number)]
+    if details:
+        resource["orderDetail"] = details
+    if fields[13]:
+        clinical = "\n".join(text for raw in obr.take(13).split("~") if (text := _plain(conv, raw)))
+        if clinical:
+            resource["note"] = [{"text": clinical}]
+    for made in business_ids.identifiers(conv, obr, 53, "PLAC") if fields[53] else ():
+        business_ids.add_identifier(resource, made)
 
 
 def _plain(conv: Conversion, raw: str) -> str:
@@ -128,48 +196,18 @@ def _plain(conv: Conversion, raw: str) -> str:
     return conv.text(parts[1] if len(parts) > 1 and parts[1] else parts[0])
 
 
-def _request_status(conv: Conversion, orc: Segment | None, obr: Segment) -> str:
-    if orc is not None:
-        for number, concept in ((5, "order-status"), (1, "order-control")):
-            raw = conv.text(orc.take(number).split("^")[0])
-            known = conv.find(concept, raw) if raw else None
-            if known is not None:
-                orc.take(1)
-                # A final result completes the order even when the control code only says that results follow (RE).
-                if known.code == "active" and obr.peek(25) in ("F", "C"):
-                    return "completed"
-                return known.code
-            if raw:
-                conv.unmapped_code(concept, orc, number)
-    return "completed" if obr.peek(25) in ("F", "C") else "unknown" if not obr.peek(25) else "active"
-
-
-def _requester(conv: Conversion, resource: Json, orc: Segment | None, obr: Segment) -> None:
-    asked = actors.practitioners(conv, obr, 16)
-    if orc is not None:
-        raw = orc.peek(12)
-        by_order = actors.practitioners(conv, orc, 12) if raw else []
-        if not asked:
-            asked = by_order
-        elif by_order and by_order[0] != asked[0]:
-            conv.issue("information", "not-mapped", orc, 12, "another ordering provider than OBR-16, which is carried")
-    if asked:
-        resource["requester"] = asked[0]
-    facility = None
-    if orc is not None and orc.peek(21):
-        where = demographics.addresses(conv, orc, 22) if orc.peek(22) else None
-        facility = actors.organization(conv, orc, 21, where)
-    if facility is not None and not asked:
-        resource["requester"] = facility
-    elif facility is not None and orc is not None:
-        conv.issue(
-            "information", "not-mapped", orc, 21, "the ordering facility is kept as an Organization without a link"
-        )
+def _status(conv: Conversion, orc: Segment | None, obr: Segment) -> str:
+    done = obr.peek(25) in ("F", "C")
+    known = order_control.status(conv, orc) if orc is not None else ""
+    if known:
+        # A final result completes the order even when the control code only says that results follow (RE).
+        return "completed" if done and known == "active" else known
+    return "completed" if done else "unknown" if not obr.peek(25) else "active"
 
 
 def _callback(conv: Conversion, resource: Json, orc: Segment | None, obr: Segment) -> None:
-    points = demographics.telecoms(conv, obr, 17) if obr.peek(17) else []
-    if orc is not None and orc.peek(14):
+    points = demographics.telecoms(conv, obr, 17) if obr.fields[17] else []
+    if orc is not None and orc.fields[14]:
         others = demographics.telecoms(conv, orc, 14)
         points += [each for each in others if each not in points]
     for point in points:
@@ -177,87 +215,39 @@ def _callback(conv: Conversion, resource: Json, orc: Segment | None, obr: Segmen
 
 
 def _parent(conv: Conversion, resource: Json, orc: Segment | None, obr: Segment) -> None:
-    """OBR-29 (else ORC-8): the order this one came out of, by its numbers; it need not be in the message."""
-    raw = obr.take(29) or (orc.take(8) if orc is not None else "")
-    if orc is not None and raw and orc.peek(8) == raw:
-        orc.take(8)
+    """OBR-29 (else OBR-54, ORC-8): the order this one came out of, by its numbers; OBR-50 and ORC-31: its service."""
+    raw = obr.take(29) or obr.take(54) or (orc.take(8) if orc is not None else "")
+    if not raw:
+        return
+    for segment, number in ((obr, 54), (orc, 8)):
+        if segment is not None and segment.peek(number) == raw:
+            segment.take(number)
     found: list[Json] = []
     for repetition in raw.split("~"):
         for half, kind in zip(repetition.split("^"), ("PLAC", "FILL"), strict=False):
-            number = business_ids.entity(conv, half.replace("&", "^"), kind) if half else None
-            if number is not None:
-                found.append({"type": "ServiceRequest", "identifier": number})
-    if found:
-        resource["basedOn"] = found
+            number_made = business_ids.entity(conv, half.replace("&", "^"), kind) if half else None
+            if number_made is not None:
+                found.append({"type": "ServiceRequest", "identifier": number_made})
+    if not found:
+        return
+    resource["basedOn"] = found
+    for segment, number in ((obr, 50), (orc, 31)):
+        if segment is not None and segment.fields[number]:
+            service = concepts.concept(conv, segment, number)
+            if service is not None:
+                own = service.get("coding", ({},))[0]
+                found[0]["display"] = service.get("text") or own.get("display") or own["code"]
 
 
 def _from_order_control(conv: Conversion, resource: Json, orc: Segment) -> None:
-    if orc.peek(4):
-        group = business_ids.entity(conv, orc.take(4).split("~")[0])
+    if orc.fields[4]:
+        group = order_control.group_number(conv, orc)
         if group is not None:
-            group["type"] = identifier_type("PGN")
             resource["requisition"] = group
-    timestamps.put_date_time(conv, resource, "authoredOn", orc, 9)
-
-
-def report(conv: Conversion, order: Order, obr: Segment, subject: Json, encounter: Json | None, request: Json) -> Json:
-    """Make the DiagnosticReport of an OBR and return it (already added); its results are put in by the caller."""
-    resource: Json = {
-        "resourceType": "DiagnosticReport",
-        "id": report_id(conv.profile, *order.key),
-        "status": _report_status(conv, obr),
-        "code": order.code,
-        "subject": subject,
-        "basedOn": [{"reference": f"ServiceRequest/{request['id']}"}],
-    }
-    numbers = [each for each in (order.filler, order.placer) if each is not None]
-    if numbers:
-        resource["identifier"] = numbers
-    if encounter is not None:
-        resource["encounter"] = encounter
-    if obr.peek(24):
-        section, sent = concepts.mapped(conv, "section", obr, 24)
-        if section is not None:
-            resource["category"] = [{"coding": [section.coding()]}]
-        elif sent is not None:
-            resource["category"] = [sent]
-    _effective(conv, resource, obr)
-    timestamps.put_instant(conv, resource, "issued", obr, 22)
-    _interpreters(conv, resource, obr)
-    return conv.keep(resource)
-
-
-def _report_status(conv: Conversion, obr: Segment) -> str:
-    raw = conv.text(obr.take(25))
-    if not raw:
-        conv.issue("warning", "missing", obr, 25, "no result status")
-        return "unknown"
-    known = conv.find("report-status", raw)
-    if known is None:
-        conv.unmapped_code("report-status", obr, 25)
-        return "unknown"
-    return known.code
-
-
-def _effective(conv: Conversion, resource: Json, obr: Segment) -> None:
-    if not obr.peek(8):
-        timestamps.put_date_time(conv, resource, "effectiveDateTime", obr, 7)
-        return
-    period: Json = {}
-    timestamps.put_date_time(conv, period, "start", obr, 7)
-    timestamps.put_date_time(conv, period, "end", obr, 8)
-    if period:
-        timestamps.check_period(conv, period, obr, 8)
-        resource["effectivePeriod"] = period
-
-
-def _interpreters(conv: Conversion, resource: Json, obr: Segment) -> None:
-    for numbers, element in (((32, 33), "resultsInterpreter"), ((34, 35), "performer")):
-        found: list[Json] = []
-        for number in numbers:
-            for raw in obr.take(number).split("~") if obr.peek(number) else ():
-                reference = actors.named_practitioner(conv, raw, obr, number)
-                if reference is not None and reference not in found:
-                    found.append(reference)
-        if found:
-            resource[element] = found
+    if orc.fields[7]:
+        scheduled(resource, timing.from_field(conv, orc, 7))
+    if orc.fields[29]:
+        kind = concepts.concept(conv, orc, 29)
+        if kind is not None:
+            resource["locationCode"] = [kind]
+    order_control.describe(conv, resource, orc)

@@ -1,9 +1,10 @@
-"""PID, PD1 and MRG: the Patient (guide: PID[Patient], PD1[Patient], MRG[Patient])."""
+"""PID and PD1: the Patient (guide: PID[Patient], PD1[Patient])."""
 
-from fhir_adapters.errors import ParseError
+from fhir_adapters.extensions import ETHNIC_GROUP, RACE, SOURCE_SEX
 from fhir_adapters.hl7v2.context import Conversion, Json, add_extension, keep_original
 from fhir_adapters.hl7v2.datatypes import actors, business_ids, concepts, demographics, timestamps
 from fhir_adapters.hl7v2.message import Segment
+from fhir_adapters.hl7v2.segments import kin
 from fhir_adapters.identifiers import ID_CARD_SYSTEM, check_resident_id, choose_patient_identifier, patient_id
 
 _CORE = "http://hl7.org/fhir/StructureDefinition/"
@@ -13,19 +14,25 @@ BIRTH_PLACE = _CORE + "patient-birthPlace"
 RELIGION = _CORE + "patient-religion"
 CITIZENSHIP = _CORE + "patient-citizenship"
 NATIONALITY = _CORE + "patient-nationality"
-ETHNIC_GROUP = "https://yiqiao.example/fhir/StructureDefinition/patient-ethnic-group"
-RACE = "https://yiqiao.example/fhir/StructureDefinition/race"
-SOURCE_SEX = "https://yiqiao.example/fhir/StructureDefinition/source-sex"
+ANIMAL = _CORE + "patient-animal"
+CONGREGATION = _CORE + "patient-congregation"
+
+_LAST = frozenset({"SS", "DL"})
+"""Types of numbers that name a patient only when there is no other."""
 
 _YES = frozenset({"Y", "y", "YES", "1", "是", "TRUE", "true"})
 _NO = frozenset({"N", "n", "NO", "0", "否", "FALSE", "false"})
 
 
-def patient(conv: Conversion, pid: Segment) -> Json:
-    """Make the Patient of a PID and return it (already added to the conversion)."""
+def patient(conv: Conversion, pid: Segment, pv1: Segment | None = None) -> Json:
+    """Make the Patient of a PID and return it (already added to the conversion).
+
+    ``pv1`` stands in for a patient without any number: a newborn, somebody found unconscious.
+    """
     pid.take(1)
     resource: Json = {"resourceType": "Patient", "id": ""}
-    _identify(conv, resource, pid)
+    mothers = business_ids.identifiers(conv, pid, 21) if pid.peek(21) else []
+    _identify(conv, resource, pid, pv1, mothers)
     found = demographics.names(conv, pid, 5) + demographics.names(conv, pid, 9, "nickname")
     if found:
         resource["name"] = found
@@ -34,30 +41,46 @@ def patient(conv: Conversion, pid: Segment) -> Json:
     _sex(conv, resource, pid)
     _contact_points(conv, resource, pid)
     _circumstances(conv, resource, pid)
-    return conv.keep(resource)
+    kept = conv.keep(resource)
+    for made in mothers:
+        kin.mother(conv, kept, made)
+    return kept
 
 
-def _identify(conv: Conversion, resource: Json, pid: Segment) -> None:
+def _identify(conv: Conversion, resource: Json, pid: Segment, pv1: Segment | None, mothers: list[Json]) -> None:
     for number in (3, 2, 4):
         for made in business_ids.identifiers(conv, pid, number):
-            business_ids.add_identifier(resource, made)
-    if pid.peek(18):
-        for made in business_ids.identifiers(conv, pid, 18, "AN"):
             business_ids.add_identifier(resource, made)
     if pid.peek(19):
         business_ids.add_identifier(resource, _social_security(conv, pid))
     if pid.peek(20):
         business_ids.add_identifier(resource, _licence(conv, pid))
-    chosen = choose_patient_identifier(
-        each for each in resource.get("identifier", ()) if _type_code(each) not in ("AN", "SS", "DL")
-    ) or choose_patient_identifier(resource.get("identifier", ()))
-    if chosen is None:
-        conv.issue(
-            "warning", "no-identifier", pid, 3, "no identifier names the patient; the id holds for this message only"
-        )
-        resource["id"] = patient_id(conv.profile, conv.local_system("message"), conv.message_key(pid.where(3)))
-    else:
+    known = resource.get("identifier", ())
+    chosen = choose_patient_identifier(each for each in known if _type_code(each) not in _LAST) or (
+        choose_patient_identifier(known)
+    )
+    if chosen is not None:
         resource["id"] = patient_id(conv.profile, *business_ids.key_of(chosen))
+        return
+    system, value, text = _stand_in(conv, pid, pv1, mothers)
+    conv.issue("warning", "no-identifier", pid, 3, f"no identifier names the patient; {text}")
+    resource["id"] = patient_id(conv.profile, system, value)
+
+
+def _stand_in(conv: Conversion, pid: Segment, pv1: Segment | None, mothers: list[Json]) -> tuple[str, str, str]:
+    """What names a patient without a number, so that the next message about them finds the same record."""
+    if mothers:
+        system, value = business_ids.key_of(mothers[0])
+        # Of one mother: the time of birth tells siblings apart, the birth order twins.
+        key = "#".join(("child", value, pid.peek(7).split("^")[0], pid.peek(25)))
+        return system, key, "the mother's number, the time and the order of birth do"
+    for segment, number, what in ((pv1, 19, "visit"), (pid, 18, "account")):
+        raw = segment.peek(number).split("~")[0] if segment is not None else ""
+        parts = [*raw.split("^"), "", "", ""]
+        value = conv.text(parts[0])
+        if value:
+            return conv.system(parts[3]), f"{what}#{value}", f"the {what} number does"
+    return conv.local_system("message"), conv.message_key(pid.where(3)), "the id holds for this message only"
 
 
 def _type_code(made: Json) -> str:
@@ -204,10 +227,22 @@ def _extensions(conv: Conversion, resource: Json, pid: Segment) -> None:
     place = " ".join(text for part in pid.take(23).split("^") if (text := conv.text(part)))
     if place:
         add_extension(resource, BIRTH_PLACE, "valueAddress", {"text": place})
+    _animal(conv, resource, pid)
     for number, url in ((26, CITIZENSHIP), (39, CITIZENSHIP), (28, NATIONALITY)):
         for value in concepts.concepts(conv, pid, number) if pid.peek(number) else ():
             nested = {"url": url, "extension": [{"url": "code", "valueCodeableConcept": value}]}
             resource.setdefault("extension", []).append(nested)
+
+
+def _animal(conv: Conversion, resource: Json, pid: Segment) -> None:
+    """PID-35 and 36: species and breed of a patient that is not human."""
+    parts: list[Json] = []
+    for number, url in ((35, "species"), (36, "breed")):
+        value = concepts.concept(conv, pid, number) if pid.peek(number) else None
+        if value is not None:
+            parts.append({"url": url, "valueCodeableConcept": value})
+    if parts:
+        resource.setdefault("extension", []).append({"url": ANIMAL, "extension": parts})
 
 
 def _ethnic_group(conv: Conversion, resource: Json, pid: Segment) -> None:
@@ -239,31 +274,7 @@ def additional(conv: Conversion, resource: Json, pd1: Segment) -> None:
     found += actors.practitioners(conv, pd1, 4)
     if found:
         resource["generalPractitioner"] = found
-
-
-def merge(conv: Conversion, survivor: Json, mrg: Segment) -> None:
-    """MRG: the prior Patient is replaced by the one of PID (guide: MRG[Patient]; FHIR Patient.link).
-
-    Raises:
-        ParseError: MRG-1 names nobody, so that it is not known who was merged.
-    """
-    prior: Json = {"resourceType": "Patient", "id": "", "active": False}
-    for number in (1, 4, 2):
-        for made in business_ids.identifiers(conv, mrg, number) if mrg.peek(number) else ():
-            business_ids.add_identifier(prior, made)
-    chosen = choose_patient_identifier(prior.get("identifier", ()))
-    if chosen is None:
-        raise ParseError("the patient to merge has no identifier", "MRG-1")
-    prior["id"] = patient_id(conv.profile, *business_ids.key_of(chosen))
-    if prior["id"] == survivor["id"]:
-        conv.issue(
-            "warning", "conflict", mrg, 1, "the prior identifier names the surviving patient itself; nothing to merge"
-        )
-        return
-    found = demographics.names(conv, mrg, 7)
-    if found:
-        prior["name"] = found
-    prior["link"] = [{"other": {"reference": f"Patient/{survivor['id']}"}, "type": "replaced-by"}]
-    reference = conv.put(prior)
-    links = survivor.setdefault("link", [])
-    links.append({"other": {"reference": reference}, "type": "replaces"})
+    if pd1.peek(14):
+        congregation = conv.text(pd1.take(14).split("~")[0].split("^")[0])
+        if congregation:
+            add_extension(resource, CONGREGATION, "valueString", congregation)

@@ -15,7 +15,7 @@ _V2_EVENT = "http://terminology.hl7.org/CodeSystem/v2-0003"
 SOURCE_DIGEST = PROJECT_SYSTEMS + "source-digest-sm3"
 
 # Fields that steer the exchange of the message and are answered there; the message itself stays in the inbox.
-_PROTOCOL = (1, 2, 5, 6, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21)
+_PROTOCOL = (1, 2, 5, 6, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 23, 24, 25)
 
 
 def message_time(conv: Conversion, message: Message) -> str | None:
@@ -50,6 +50,9 @@ def provenance(conv: Conversion, message: Message, digest: str, recorded: str | 
     activity: Json = {"text": header.event}
     resource["activity"] = {"coding": [coding], **activity} if coding else activity
     resource["agent"] = _agents(conv, msh)
+    for sft in message.all("SFT"):
+        resource["agent"].append(_software(conv, sft))
+    resource["agent"] += [_agent(kind, who) for (kind, _), who in conv.agents.items()]
     source: Json = {"identifier": {"system": SOURCE_DIGEST, "value": digest}, "display": f"HL7 v2 {header.event}"}
     control = {"identifier": {"system": conv.local_system("message-control-id"), "value": header.control_id}}
     resource["entity"] = [{"role": "source", "what": source}, {"role": "source", "what": control}]
@@ -67,6 +70,9 @@ def _agents(conv: Conversion, msh: Segment) -> list[Json]:
         organization = {"display": conv.profile.organization.name}
     if organization is not None:
         agents.append(_agent("author", organization))
+    responsible = actors.organization(conv, msh, 22) if msh.fields[22] else None
+    if responsible is not None:
+        agents.append(_agent("custodian", responsible))
     parts = [conv.text(part) for part in application.split("^")]
     title = parts[0] or (parts[1] if len(parts) > 1 else "")
     system: Json = {"display": title or conv.profile.name}
@@ -77,6 +83,18 @@ def _agents(conv: Conversion, msh: Segment) -> list[Json]:
     else:
         agents.append(_agent("assembler", system))
     return agents
+
+
+def _software(conv: Conversion, sft: Segment) -> Json:
+    """SFT: a program that had a hand in the message: name (SFT-3), release (2), vendor (1), binary (4)."""
+    vendor, release, product, binary = (conv.text(sft.take(number).split("^")[0]) for number in (1, 2, 3, 4))
+    more = conv.text(sft.take(5))
+    sft.take(6)  # when it was installed
+    title = " ".join(text for text in (product or more, release or binary, f"({vendor})" if vendor else "") if text)
+    who: Json = {"type": "Device", "display": title or "software"}
+    if binary:
+        who["identifier"] = {"system": conv.local_system("software"), "value": binary}
+    return _agent("assembler", who)
 
 
 def _agent(kind: str, who: Json) -> Json:

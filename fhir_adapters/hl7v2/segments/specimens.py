@@ -1,10 +1,12 @@
 """SPM, and OBR-15 of earlier versions: the Specimen (guide: SPM[Specimen], OBR[Specimen])."""
 
-from fhir_adapters.hl7v2.context import Conversion, Json
-from fhir_adapters.hl7v2.datatypes import actors, business_ids, concepts, timestamps, values
+from fhir_adapters.extensions import SPECIMEN_ROLE
+from fhir_adapters.hl7v2.context import Conversion, Json, add_extension
+from fhir_adapters.hl7v2.datatypes import actors, business_ids, concepts, quantities, timestamps
 from fhir_adapters.hl7v2.message import Segment
 from fhir_adapters.identifiers import specimen_id
 
+_V2_ROLE = "http://terminology.hl7.org/CodeSystem/v2-0369"
 _AVAILABLE = {"Y": "available", "N": "unavailable"}
 
 
@@ -54,6 +56,8 @@ def _describe(conv: Conversion, resource: Json, spm: Segment) -> None:
     conditions = concepts.concepts(conv, spm, 24)
     if conditions:
         resource["condition"] = conditions
+    if spm.peek(11):
+        _role(conv, resource, spm)
     remarks = [{"text": text} for raw in spm.take(14).split("~") if (text := conv.text(raw))]
     if remarks:
         resource["note"] = remarks
@@ -66,6 +70,35 @@ def _describe(conv: Conversion, resource: Json, spm: Segment) -> None:
         container["additiveCodeableConcept"] = additive
     if container:
         resource["container"] = [container]
+
+
+def _role(conv: Conversion, resource: Json, spm: Segment) -> None:
+    """SPM-11: what the specimen is for (table 0369); P, of the patient, is every specimen's."""
+    roles = [
+        each
+        for each in concepts.concepts(conv, spm, 11)
+        if not any(coding["code"] == "P" for coding in each.get("coding", ()))
+    ]
+    for each in roles:
+        for coding in each.get("coding", ()):
+            coding.setdefault("system", _V2_ROLE)
+        add_extension(resource, SPECIMEN_ROLE, "valueCodeableConcept", each)
+
+
+def container(conv: Conversion, resource: Json, sac: Segment) -> None:
+    """SAC: the container that the specimen is in: its numbers (3, 4), the accession (2), additive (27)."""
+    made: Json = {}
+    for number in (3, 4):
+        identified = business_ids.entity(conv, sac.take(number)) if sac.peek(number) else None
+        business_ids.add_identifier(made, identified)
+    accession = business_ids.entity(conv, sac.take(2), "ACSN") if sac.peek(2) else None
+    if accession is not None:
+        resource.setdefault("accessionIdentifier", accession)
+    additive = concepts.concept(conv, sac, 27) if sac.peek(27) else None
+    if additive is not None:
+        made["additiveCodeableConcept"] = additive
+    if made and made not in resource.get("container", ()):
+        resource.setdefault("container", []).append(made)
 
 
 def _collection(conv: Conversion, resource: Json, spm: Segment) -> None:
@@ -90,11 +123,10 @@ def _collection(conv: Conversion, resource: Json, spm: Segment) -> None:
 
 def _amount(conv: Conversion, collection: Json, raw: str, segment: Segment, number: int) -> None:
     """CQ: a number and its units."""
-    text, *rest = raw.split("^")
-    made = values.quantity(conv.text(text), values.unit_of(conv.text(rest[0].split("&")[0])) if rest else {})
+    made = quantities.composite(conv, raw)
     if made is not None:
         collection["quantity"] = made
-    elif conv.text(text):
+    elif conv.text(raw.split("^")[0]):
         conv.issue("warning", "bad-value", segment, number, "not a quantity")
 
 
