@@ -39,19 +39,19 @@ _BY_ORDER = Group(
     many=many("NTE", "TXA", *_CONTAINER),
     groups=(TIMING, OBSERVATION, SPECIMEN),
 )
+# The patient's own observations come first, so that an OBX before any SPM or OBR is one of them.
 _OUL_BY_SPECIMEN = Group(
     "OUL",
     ("MSH",),
     groups=(
         patient(
-            Group("SPECIMEN", ("SPM",), many=many("NTE", *_CONTAINER), groups=(OBSERVATION, _BY_ORDER)),
-            OBSERVATION,
+            OBSERVATION, Group("SPECIMEN", ("SPM",), many=many("NTE", *_CONTAINER), groups=(OBSERVATION, _BY_ORDER))
         ),
     ),
 )
 """OUL_R22 and R23: a specimen with its own observations, containers and orders."""
 
-_OUL_BY_ORDER = Group("OUL", ("MSH",), groups=(patient(_BY_ORDER, OBSERVATION),))
+_OUL_BY_ORDER = Group("OUL", ("MSH",), groups=(patient(OBSERVATION, _BY_ORDER),))
 """OUL_R24: an order with its specimens and results."""
 
 _STRUCTURES = {"R22": _OUL_BY_SPECIMEN, "R23": _OUL_BY_SPECIMEN, "R24": _OUL_BY_ORDER}
