@@ -124,9 +124,11 @@ class SimpleValidator(Message):
 
 @dataclass
 class ValidatorSet(Message):
-    """tendermint.types.ValidatorSet; its order counts."""
+    """tendermint.types.ValidatorSet; its order counts. Only ``validators`` is hashed."""
 
     validators: list[Validator] = many(1, Validator)
+    proposer: Validator | None = optional(2, Validator)
+    total_voting_power: int = integer(3)
 
 
 @dataclass

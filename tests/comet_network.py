@@ -9,8 +9,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -18,12 +20,15 @@ from typing import Any
 import pytest
 
 from anchor.chain.cometbft import node_files
-from anchor.chain.cometbft.application import app_state
+from anchor.chain.cometbft.application import Application, app_state
+from anchor.chain.cometbft.messages import RequestFinalizeBlock
 from anchor.chain.cometbft.process import find_binary
+from anchor.chain.cometbft.replica import Replica, ReplicaOptions
 from anchor.chain.cometbft.replica_store import ReplicaStore
 from anchor.chain.cometbft.rpc import CometRpc
 from anchor.errors import ChainError, ChainUnavailable
 from anchor.genesis import parse
+from anchor.protobuf import Message
 from tests.ledger_consortium import sign_key
 
 ROOT = Path(__file__).parents[1]
@@ -203,3 +208,38 @@ def copy_of(network_node: Node, target: Path) -> Node:
     """Return a stopped node's copy in another folder."""
     shutil.copytree(network_node.folder, target)
     return replace(network_node, folder=target, process=None)
+
+
+@contextmanager
+def single_replica(ledger: Path, genesis: bytes, org: str, now: Callable[[], float]) -> Iterator[str]:
+    """Run one validator with CometBFT's binary here, its blocks' times set by ``now``; yields its RPC URL."""
+    home = ledger.parent / "cometbft"
+    rpc_port, p2p_port = free_ports(2)
+    node = Node(ledger.parent, org, node_files.create_keys(home), rpc_port, p2p_port)
+    node_files.write_genesis(home, comet_genesis(genesis, [node], ledger.parent))
+
+    class Timed(Application):
+        """Gives blocks the time that the test wants."""
+
+        def handle(self, request: Message) -> Message:
+            if isinstance(request, RequestFinalizeBlock):
+                request.time.seconds = int(now())
+            return super().handle(request)
+
+    options = ReplicaOptions(
+        home=home, ledger=ledger, genesis=genesis, org=org,
+        node=node_files.NodeOptions(rpc_port=rpc_port, p2p_host="127.0.0.1", p2p_port=p2p_port, timeouts=FAST),
+    )  # fmt: skip
+    replica = Replica(options, sign_key(org), lambda *_: None)
+    outcome: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("anchor.chain.cometbft.replica.Application", Timed)
+        thread = threading.Thread(target=lambda: outcome.append(replica.run()))
+        thread.start()
+        try:
+            wait_until(lambda: node.height() >= 1, "the first block")
+            yield node.url
+        finally:
+            replica.stop()
+            thread.join(30)
+    assert outcome == [""]

@@ -24,8 +24,6 @@ MAX_MESSAGE_BYTES = 100 * 1024 * 1024
 """Bytes: CometBFT's own bound (libs/protoio, abci maxMsgSize)."""
 TURN_SECONDS = 0.02
 """How long one connection is served before the others get their turn."""
-IDLE_SECONDS = 0.2
-"""How late a stop is noticed when nothing happens."""
 _CHUNK = 1 << 18
 _FLUSH_ABOVE = 1 << 20
 
@@ -51,12 +49,15 @@ class AbciServer:
         self._selector = selectors.DefaultSelector()
         self._connections: list[_Connection] = []
         self._stopping = False
+        self._wake, self._woken = socket.socketpair()
+        self._wake.setblocking(False)
         try:
             self._listener.bind(str(self._path))
             self._path.chmod(0o600)
             self._listener.listen(8)
             self._listener.setblocking(False)
             self._selector.register(self._listener, selectors.EVENT_READ, None)
+            self._selector.register(self._woken, selectors.EVENT_READ, None)
         except BaseException:
             self.close()
             raise
@@ -65,9 +66,11 @@ class AbciServer:
         """Serve until ``stop``; raises the ``AnchorError`` that the application ended with, told to CometBFT before."""
         while not self._stopping:
             waiting = any(connection.has_request() for connection in self._connections)
-            for key, _ in self._selector.select(0 if waiting else IDLE_SECONDS):
-                if key.data is None:
+            for key, _ in self._selector.select(0 if waiting else None):
+                if key.fileobj is self._listener:
                     self._accept()
+                elif key.data is None:
+                    continue  # woken to stop
                 elif not key.data.receive():
                     self._drop(key.data)
             for connection in list(self._connections):
@@ -76,6 +79,8 @@ class AbciServer:
     def stop(self) -> None:
         """Make ``run`` return; safe from a signal handler and from another thread."""
         self._stopping = True
+        with suppress(OSError):
+            self._wake.send(b"\0")
 
     def close(self) -> None:
         """Close every connection and remove the socket."""
@@ -83,6 +88,8 @@ class AbciServer:
             self._drop(connection)
         self._selector.close()
         self._listener.close()
+        self._wake.close()
+        self._woken.close()
         self._path.unlink(missing_ok=True)
 
     def __enter__(self) -> AbciServer:
