@@ -165,8 +165,10 @@ class SecuritySettings(_Section):
 class SourceSettings(_Section):
     """One system that data comes from.
 
-    ``kind`` "hl7v2": messages arrive by MLLP, HTTP or file. ``kind`` "view": ``views`` of ``url`` are polled every
-    ``poll_seconds``, at most ``batch`` rows a query, going back ``overlap_seconds`` for rows that became visible late.
+    ``kind`` "hl7v2": messages arrive by MLLP, HTTP or file. ``kind`` "view": ``views`` of ``url`` (standard views, or
+    queries that the profile maps; all of these when none is named) are polled every ``poll_seconds``, at most ``batch``
+    rows a query, going back ``overlap_seconds`` for rows that became visible late; every ``reread_period_seconds`` the
+    last ``reread_seconds`` are read again (0: never).
     """
 
     name: str = Field(pattern=r"^[0-9a-z][0-9a-z._-]{0,63}$")
@@ -177,6 +179,8 @@ class SourceSettings(_Section):
     poll_seconds: float = Field(default=30.0, gt=0)
     batch: int = Field(default=500, ge=1, le=10_000)
     overlap_seconds: float = Field(default=120.0, ge=0)
+    reread_seconds: float = Field(default=86400.0, ge=0)
+    reread_period_seconds: float = Field(default=86400.0, gt=0)
     statement_seconds: float = Field(default=20.0, gt=0)
 
 

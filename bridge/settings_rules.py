@@ -122,8 +122,8 @@ def _sources(settings: Settings) -> str | None:
     for source in settings.sources:
         if names.count(source.name) > 1:
             return f"sources: the name {source.name} is used twice"
-        if source.kind == "view" and (not source.url or not source.views):
-            return f"sources.{source.name}: a source of kind view needs url and views"
+        if source.kind == "view" and (not source.url or (not source.views and source.profile == "default")):
+            return f"sources.{source.name}: a source of kind view needs url and views (or a profile that maps them)"
         if source.kind == "hl7v2" and (source.url or source.views):
             return f"sources.{source.name}: url and views are for sources of kind view"
         if source.profile != "default" and not settings.profile_path(source.profile).is_file():

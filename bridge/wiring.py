@@ -286,7 +286,12 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
     search = SearchService(records)
     ingest = IngestService(engine, parts["inbox"], records, parts["profiles"], clock)
     witness = WitnessService(engine, chain, org, signer.sign, chain_id, clock)
-    pollers = tuple(ViewPoller(each, engine, ingest, clock) for each in settings.sources if each.kind == "view")
+    profiles = parts["profiles"]
+    pollers = tuple(
+        ViewPoller(each, profiles[each.name], engine, ingest, keyring.blind, clock)
+        for each in settings.sources
+        if each.kind == "view"
+    )
     for poller in pollers:
         resources.callback(poller.close)
     parts |= {

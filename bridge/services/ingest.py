@@ -41,6 +41,7 @@ from bridge.storage.keyring import NODE
 from bridge.storage.records import Lineage, PutResult, RecordStore, RecordWrite
 from fhir_adapters import ConversionResult, SourceProfile, convert, hl7v2, tabular
 from fhir_adapters.errors import AdapterError
+from fhir_adapters.tabular.mapped import find_mapping, mapped_row
 
 DEFAULT_PROFILE = "default"
 """Profile of a source that has none of its own, when the node has one of this name."""
@@ -153,19 +154,35 @@ class IngestService:
         code = _code_of(accepted, verdict)
         return Acknowledgement(accepted.acknowledgement, code, accepted.id, accepted.replayed, accepted.conflict)
 
-    def receive_rows(self, source: str, view: str, rows: Sequence[Mapping[str, Any]], patient: str = "") -> Accepted:
+    def receive_rows(
+        self,
+        source: str,
+        view: str,
+        rows: Sequence[Mapping[str, Any]],
+        patient: str = "",
+        *,
+        mapping: str = "",
+        control_id: str = "",
+    ) -> Accepted:
         """Keep rows of a view as one message, and return after the commit.
 
         The same rows delivered again create nothing. ``patient`` keeps the order among deliveries about one patient.
+        With ``mapping`` the cells are those of the source's own tables, and the profile's query of that name makes the
+        view's rows of them when they are processed: a re-run uses the profile as it is then.
         Cells are what a driver returns: text, numbers, dates, bytes, None. Raises ``Overloaded``, ``StorageError`` and
         ``IngestError`` (a source without a profile, or a cell that is none of these).
         """
         self._profile(source)
         try:
-            raw = orjson.dumps({"view": view, "rows": [dict(row) for row in rows]}, default=_cell)
+            delivered: dict[str, Any] = {"view": view, "rows": [dict(row) for row in rows]}
+            if mapping:
+                delivered["mapping"] = mapping
+            raw = orjson.dumps(delivered, default=_cell)
         except (orjson.JSONEncodeError, TypeError):
             raise IngestError("a row holds a value that cannot be kept") from None
-        delivery = Delivery(source=source, raw=raw, format=ROWS_FORMAT, event=view, patient=patient)
+        delivery = Delivery(
+            source=source, raw=raw, format=ROWS_FORMAT, event=view, patient=patient, control_id=control_id
+        )
         return self._inbox.accept(delivery)
 
     def _profile(self, source: str) -> SourceProfile:
@@ -300,6 +317,9 @@ def conversion(raw: bytes, format: str, profile: SourceProfile) -> ConversionRes
         return convert(raw, format, profile)
     delivered = orjson.loads(raw)
     rows = [{name: _value(cell) for name, cell in row.items()} for row in delivered["rows"]]
+    if delivered.get("mapping"):
+        mapping = find_mapping(profile, delivered["mapping"])
+        rows = [mapped_row(mapping, row) for row in rows]
     result: ConversionResult = tabular.convert_rows(delivered["view"], rows, profile)
     return result
 

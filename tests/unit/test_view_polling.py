@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -16,6 +17,7 @@ from bridge.settings import SourceSettings
 from bridge.storage.database import read_transaction
 from bridge.storage.watermarks import read_watermark
 from bridge.wiring import Node, build_node
+from fhir_adapters import SourceProfile
 from tests.node_home import make_home
 
 START = 1_800_000_000.0
@@ -37,7 +39,9 @@ class Received:
         self.deliveries: list[tuple[str, list[dict[str, Any]]]] = []
         self.fail_after: int | None = None
 
-    def receive_rows(self, source: str, view: str, rows: Any, patient: str = "") -> None:
+    def receive_rows(
+        self, source: str, view: str, rows: Any, patient: str = "", *, mapping: str = "", control_id: str = ""
+    ) -> None:
         if self.fail_after is not None and len(self.deliveries) >= self.fail_after:
             raise IngestError("the inbox is full")
         assert source == "his"
@@ -96,6 +100,10 @@ def source(his: His, **changes: Any) -> SourceSettings:
     return SourceSettings(**{**values, **changes})
 
 
+def poller_of(node: Node, settings: SourceSettings, receiver: Any, clock: Any = time.time) -> ViewPoller:
+    return ViewPoller(settings, SourceProfile(), node.engine, receiver, node.keyring.blind, clock)
+
+
 class Polling:
     """A poller with its parts, made again as after a restart."""
 
@@ -107,7 +115,7 @@ class Polling:
     def restart(self) -> None:
         if hasattr(self, "poller"):
             self.poller.close()
-        self.poller = ViewPoller(self.settings, self.node.engine, self.received, self.clock)
+        self.poller = poller_of(self.node, self.settings, self.received, self.clock)
 
 
 @pytest.fixture
@@ -193,7 +201,7 @@ def test_delivered_twice_is_kept_once_by_the_real_inbox(node: Node, his: His) ->
     his.patient("k", "2026-01-01 08:00:00", "777")
     before = sum(node.inbox.counts().values())
     for _ in range(2):
-        poller = ViewPoller(source(his), node.engine, node.ingest)
+        poller = poller_of(node, source(his), node.ingest)
         poller.run()
         poller.close()
         with node.engine.begin() as connection:
@@ -203,7 +211,7 @@ def test_delivered_twice_is_kept_once_by_the_real_inbox(node: Node, his: His) ->
 
 def test_rows_become_records(node: Node, his: His) -> None:
     his.patient("k", "2026-01-01 08:00:00", "778")
-    poller = ViewPoller(source(his), node.engine, node.ingest)
+    poller = poller_of(node, source(his), node.ingest)
     poller.run()
     poller.close()
     while node.ingest.process(10):
@@ -229,7 +237,7 @@ def test_one_run_is_bounded_and_the_next_goes_on(node: Node, his: His, monkeypat
 
 
 def test_the_session_cannot_write(polling: Polling, his: His) -> None:
-    with polling.poller._connected() as connection, pytest.raises(Exception, match="readonly"):
+    with polling.poller._source.reading() as connection, pytest.raises(Exception, match="readonly"):
         connection.exec_driver_sql("DELETE FROM patients")
 
 
@@ -265,4 +273,4 @@ def test_a_source_that_cannot_be_read_is_named(node: Node, his: His, changes: di
 @pytest.mark.parametrize("view", ["V_OTHER", "V_IOP_PATIENT; DROP TABLE x", "a.b.V_IOP_PATIENT", ""])
 def test_a_view_outside_the_contract_is_refused(node: Node, his: His, view: str) -> None:
     with pytest.raises(SettingsError, match=r"sources\.his\.views"):
-        ViewPoller(source(his, views=(view,)), node.engine, Received())
+        poller_of(node, source(his, views=(view,)), Received())
