@@ -92,8 +92,12 @@ class FakeNode:
                 self._seen.add(tx)
                 self._mempool.append(tx)
                 self._arrived.notify_all()
-        data = base64.b64encode(found.data).decode()
-        return {"code": found.code, "data": data, "log": found.log, "hash": hashlib.sha256(tx).hexdigest().upper()}
+        return {
+            "code": found.code,
+            "data": found.data.hex().upper(),
+            "log": found.log,
+            "hash": hashlib.sha256(tx).hexdigest().upper(),
+        }
 
     def _rpc_abci_query(self, parameters: dict[str, Any]) -> dict[str, Any]:
         with self._lock:

@@ -142,7 +142,7 @@ class CometChain:
         detail = ""
         if sync.get("catching_up"):
             detail = f"behind the others, at CometBFT height {sync.get('latest_block_height')}"
-        elif silent > SILENCE_SECONDS:
+        elif silent > SILENCE_SECONDS and int(sync.get("latest_block_height", 0)) > 1:  # block 1 is at genesis time
             detail = f"no block for {silent:.0f} s: validators of a third of the power or more do not take part"
         return Health(not detail, "cometbft", health.height, max(health.block_time, seconds), health.log_size, detail)
 

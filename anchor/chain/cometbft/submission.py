@@ -8,8 +8,6 @@ answers its original place. What has no answer in time may still be committed, a
 
 from __future__ import annotations
 
-import base64
-import binascii
 import os
 import threading
 import time
@@ -174,9 +172,9 @@ class Submitter:
     def _filtered(self, flight: _Flight, answer: Mapping[str, Any]) -> None:
         """Answer a pack of which CheckTx let nothing through."""
         try:
-            codes = orjson.loads(base64.b64decode(answer.get("data") or "", validate=True))
+            codes = orjson.loads(bytes.fromhex(answer.get("data") or ""))
             results = [self._refused(item, str(code)) for item, code in zip(flight.items, codes, strict=True)]
-        except (ValueError, TypeError, binascii.Error):
+        except (ValueError, TypeError):
             self._give_up([flight], ChainError("the ledger's node refused a pack without saying why"))
         except ChainError as error:
             self._give_up([flight], error)
