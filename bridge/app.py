@@ -11,7 +11,7 @@ from werkzeug.exceptions import HTTPException
 from bridge.auth import guard
 from bridge.errors import BridgeError
 from bridge.log import get_logger, where
-from bridge.outcomes import FHIR_JSON, INTERNAL_TEXT, operation_outcome, outcome_for
+from bridge.outcomes import FHIR_JSON, INTERNAL_TEXT, RETRY_AFTER_SECONDS, operation_outcome, outcome_for
 from bridge.routes.certificates import certificates_blueprint
 from bridge.routes.exchange import exchange_blueprint
 from bridge.routes.fhir import fhir_blueprint
@@ -30,7 +30,6 @@ SECURITY_HEADERS = {
     "X-Frame-Options": "DENY",
 }
 HSTS = "max-age=31536000"
-RETRY_AFTER_SECONDS = "5"
 
 
 Surface = Literal["web", "peer"]

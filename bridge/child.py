@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 import traceback
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -24,18 +23,14 @@ from bridge.process_identity import process_name
 from bridge.settings import Settings, load_settings
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
-
     from flask import Flask
 
     from bridge.pki.tls_identity import TlsIdentity
-    from bridge.services.ingest import Acknowledgement
 
 HOME_VARIABLE = "YIQIAO_HOME"
 DEBUG_VARIABLE = "YIQIAO_DEBUG"
 CERTIFICATES_LOOKED_AT_SECONDS = 2.0
 WORKER_NICENESS = 5  # acknowledging senders and answering readers goes before converting what is already safe
-RECEIVERS = 32  # messages whose commit is waited for at once; they share it (group commit)
 
 
 def web_application() -> Flask:
@@ -143,14 +138,18 @@ def _reload_on_change(identity: TlsIdentity, key: Path) -> None:
 def run_mllp(settings: Settings) -> None:
     """Take HL7 v2 messages over MLLP until SIGTERM, then finish the frames that are in hand."""
     from bridge.mllp import MllpServer
+    from bridge.mllp_follow_up import FollowUps
+    from bridge.mllp_tls import tls_context
     from bridge.wiring import open_node
 
-    with open_node(settings.home) as node, ThreadPoolExecutor(RECEIVERS, thread_name_prefix="receive") as pool:
-
-        def receive(source: str, raw: bytes) -> Future[Acknowledgement]:
-            return pool.submit(node.ingest.receive, source, raw)
-
-        asyncio.run(MllpServer(settings.mllp, receive).run(settings.worker.drain_seconds))
+    with open_node(settings.home) as node:
+        server = MllpServer(
+            settings.mllp,
+            node.ingest.receive_later,
+            follow_ups=FollowUps(node.ingest.completed),
+            tls=tls_context(settings),
+        )
+        asyncio.run(server.run(settings.worker.drain_seconds))
 
 
 def run_worker(settings: Settings, name: str) -> None:

@@ -33,7 +33,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "token": LazyCommand("bridge.commands.node", "Create, list and revoke client tokens."),
     "convert": LazyCommand("bridge.commands.convert", "Convert source files to FHIR Bundles, keeping nothing."),
     "ingest": LazyCommand("bridge.commands.ingest", "Take source files into the node."),
-    "inbox": LazyCommand("bridge.commands.ingest", "List, show and re-run received messages."),
+    "inbox": LazyCommand("bridge.commands.inbox", "List, show and re-run received messages."),
     "anchor": LazyCommand("bridge.commands.evidence", "Log new record versions and publish a checkpoint now."),
     "receipt": LazyCommand("bridge.commands.evidence", "Write the receipt of a record."),
     "verify": LazyCommand("bridge.commands.evidence", "Check a receipt offline."),

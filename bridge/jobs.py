@@ -115,7 +115,7 @@ class Worker:
         worker = self._node.settings.worker
         while not self._stop.is_set():
             try:
-                done = self._node.ingest.process(worker.batch)
+                done = self._node.ingest.process(worker.batch, self._stop.is_set)
             except EXPECTED_ERRORS as error:
                 self._log.error("inbox processing failed", error=type(error).__name__, detail=str(error))
                 self._stop.wait(FAILURE_PAUSE_SECONDS)

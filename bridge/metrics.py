@@ -16,6 +16,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from anchor.chain.client import Health
 from bridge.errors import BridgeError
 from bridge.storage.database import read_transaction
+from bridge.storage.inbox_desk import backlog
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 HEALTH_CACHE_SECONDS = 5.0  # a health check may ask another institution; probes come every second
@@ -42,14 +43,18 @@ class LedgerHealth:
 
 
 def readiness(node: Any) -> State:
-    """Return whether the node can take work: "degraded" when the ledger is away or anchoring lags beyond its bound."""
+    """Return whether the node can take work.
+
+    "degraded": the ledger is away, anchoring lags beyond its bound, or the inbox takes no more messages.
+    """
     try:
         with read_transaction(node.engine) as connection:
             oldest = node.outbox.oldest(connection)
+            full = node.inbox.gate.judge(backlog(connection))
     except BridgeError:
         return "unavailable"
     late = oldest is not None and _age_seconds(node, oldest) > node.settings.anchoring.max_age_seconds
-    return "degraded" if late or not node.ledger_health.get().ok else "ok"
+    return "degraded" if late or full or not node.ledger_health.get().ok else "ok"
 
 
 def render_metrics(node: Any) -> bytes:
@@ -72,6 +77,7 @@ class _NodeCollector:
         for state, count in sorted(node.inbox.counts().items()):
             messages.add_metric([state], count)
         yield messages
+        yield from self._backlog()
         with read_transaction(node.engine) as connection:
             pending, oldest = node.outbox.count(connection), node.outbox.oldest(connection)
         yield GaugeMetricFamily("yiqiao_outbox_pending", "Record versions not yet in the log.", value=pending)
@@ -83,6 +89,16 @@ class _NodeCollector:
         yield GaugeMetricFamily("yiqiao_ledger_up", "1 when the ledger takes transactions.", value=int(health.ok))
         yield GaugeMetricFamily("yiqiao_ledger_height", "Newest block of the ledger seen.", value=health.height)
         yield GaugeMetricFamily("yiqiao_ledger_log_size", "Transactions in the ledger's log.", value=health.log_size)
+
+    def _backlog(self) -> Iterator[Metric]:
+        """Yield what waits to be processed, and whether the inbox is so full that it takes no more."""
+        node = self._node
+        waiting = node.inbox.backlog()
+        age = 0.0 if waiting.oldest is None else _age_seconds(node, waiting.oldest)
+        full = int(bool(node.inbox.gate.judge(waiting)))
+        yield GaugeMetricFamily("yiqiao_inbox_backlog_bytes", "Bytes of messages not yet processed.", waiting.bytes)
+        yield GaugeMetricFamily("yiqiao_inbox_oldest_seconds", "Age of the oldest message not yet processed.", age)
+        yield GaugeMetricFamily("yiqiao_inbox_full", "1 when senders are told to try again later.", full)
 
 
 def _age_seconds(node: Any, milliseconds: int) -> float:

@@ -1,9 +1,12 @@
 """The MLLP listener: frames in, acknowledgements out, nothing else (HL7 v2 Transport Specification, MLLP release 1).
 
-What a message means is ``IngestService.receive``'s business; it returns only after the message is durably in the
+What a message means is ``IngestService``'s business; its future is done only after the message is durably in the
 inbox, so an acknowledgement never runs ahead of the disk. Here are the bounds: size of a frame, time for a frame,
 idle time, number of connections. Whoever exceeds one gets a refusal where the message's header can still be read,
 and a closed connection with a line in the log, which never holds content.
+
+Messages of one connection are handed on in their order and answered in it. A sender who does not wait for each answer
+has up to ``FRAMES_AT_ONCE`` messages under way, which share a commit.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import signal
+import ssl
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from datetime import UTC, datetime
@@ -19,6 +23,7 @@ from typing import Any, Protocol
 from anchor.errors import AnchorError
 from bridge.errors import BridgeError
 from bridge.log import get_logger
+from bridge.mllp_follow_up import FollowUps
 from bridge.settings import MllpSettings
 from fhir_adapters.errors import AdapterError
 from fhir_adapters.hl7v2.acknowledgement import acknowledge
@@ -27,18 +32,39 @@ from fhir_adapters.hl7v2.header import read_header
 
 READ_BYTES = 64 * 1024
 WRITE_SECONDS = 30.0  # a sender that does not take its acknowledgement for this long is dropped
+HANDSHAKE_SECONDS = 10.0  # a TLS handshake that takes longer is given up
+FOLLOW_UP_DRAIN_SECONDS = 1.0  # how long an ending connection waits for messages that are being processed
 BACKLOG = 256
 CONTROL_ID_BYTES = 10  # 20 hex characters, the most that MSH-10 holds before version 2.7
+
+FRAMES_AT_ONCE = 64
+"""Messages of one connection under way together: enough to share a commit, little to hold in memory."""
+
+FOLLOWED_AT_ONCE = 1000
+"""Messages of one connection whose processing is waited for; beyond, no more are taken from it."""
+
+LARGE_BYTES = 64 * 1024
+"""Messages beyond this are looked at on a thread of their own: splitting a megabyte takes as long as a commit."""
 
 #: after these faults the stream may still be in step with its frames; after the others the connection is closed
 RECOVERABLE_FAULTS = frozenset({"missing-end-block", "bad-end-block"})
 
 
 class Reply(Protocol):
-    """What came of a received message; ``ack`` is the acknowledgement's content, without framing."""
+    """What came of a received message.
+
+    ``ack`` is the acknowledgement's content, without framing, and ``wanted`` whether the sender asked for it;
+    ``id`` is the message's number, None when it was not kept; ``follow_up``: it also wants to hear of its processing.
+    """
 
     @property
     def ack(self) -> bytes: ...  # noqa: D102
+    @property
+    def wanted(self) -> bool: ...  # noqa: D102
+    @property
+    def id(self) -> int | None: ...  # noqa: D102
+    @property
+    def follow_up(self) -> bool: ...  # noqa: D102
 
 
 class Receiver(Protocol):
@@ -67,13 +93,24 @@ def refusal(fault: FramingFault) -> bytes | None:
 class MllpServer:
     """Listens on one address.
 
-    ``run`` serves until SIGTERM; ``start`` and ``stop`` are for embedding in a running loop.
+    ``run`` serves until SIGTERM; ``start`` and ``stop`` are for embedding in a running loop. ``tls`` makes every
+    connection a TLS one.
     """
 
-    def __init__(self, settings: MllpSettings, receive: Receiver, refuse: Refuser = refusal) -> None:
+    def __init__(
+        self,
+        settings: MllpSettings,
+        receive: Receiver,
+        refuse: Refuser = refusal,
+        *,
+        follow_ups: FollowUps | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self._settings = settings
         self._receive = receive
         self._refuse = refuse
+        self._follow_ups = follow_ups
+        self._tls = tls
         self._connections: set[_Connection] = set()
         self._server: asyncio.Server | None = None
         self._log = get_logger("mllp")
@@ -83,11 +120,18 @@ class MllpServer:
     async def start(self) -> int:
         """Listen; return the port (of interest when the settings say 0)."""
         self.loop = asyncio.get_running_loop()
+        timing = {"ssl_handshake_timeout": HANDSHAKE_SECONDS} if self._tls else {}
         self._server = await asyncio.start_server(
-            self._connected, self._settings.host, self._settings.port, limit=READ_BYTES, backlog=BACKLOG
+            self._connected,
+            self._settings.host,
+            self._settings.port,
+            limit=READ_BYTES,
+            backlog=BACKLOG,
+            ssl=self._tls,
+            **timing,
         )
         port: int = self._server.sockets[0].getsockname()[1]
-        self._log.info("listening", host=self._settings.host, port=port)
+        self._log.info("listening", host=self._settings.host, port=port, tls=bool(self._tls))
         return port
 
     async def stop(self, drain_seconds: float) -> None:
@@ -101,6 +145,8 @@ class MllpServer:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        if self._follow_ups is not None:
+            self._follow_ups.close()
         if self._server is not None:
             await self._server.wait_closed()
 
@@ -130,18 +176,36 @@ class MllpServer:
         """The bounds in force."""
         return self._settings
 
-    async def answer(self, found: Frame | FramingFault) -> bytes | None:
-        """Take a frame in, or refuse a fault; return the acknowledgement's content, or None when there is no answer."""
+    @property
+    def follow_ups(self) -> FollowUps | None:
+        """Where what became of a message is heard, if anywhere."""
+        return self._follow_ups
+
+    async def begin(self, found: Frame | FramingFault) -> Future[Any] | bytes | None:
+        """Hand a frame to the inbox, or refuse a fault: a future ``Reply``, a refusal's content, or None."""
         if isinstance(found, FramingFault):
             self._log.warning("frame refused", code=found.code, reason=found.text)
             return self._refuse(found)
         try:
-            reply: Reply = await asyncio.wrap_future(self._receive(self._settings.source, found.content))
+            if len(found.content) > LARGE_BYTES:
+                return await asyncio.to_thread(self._receive, self._settings.source, found.content)
+            return self._receive(self._settings.source, found.content)
         except (BridgeError, AnchorError, AdapterError) as error:
-            # Not taken in: no acknowledgement, and the sender repeats it on a new connection.
-            self._log.error("message not taken in", error=type(error).__name__, cause=getattr(error, "cause", ""))
+            self._not_taken(error)
             return None
-        return reply.ack
+
+    async def finish(self, reply: Future[Any]) -> Reply | None:
+        """Return the reply once the message is on the disk; None when it could not be taken in."""
+        try:
+            taken: Reply = await asyncio.wrap_future(reply)
+        except (BridgeError, AnchorError, AdapterError) as error:
+            self._not_taken(error)
+            return None
+        return taken
+
+    def _not_taken(self, error: Exception) -> None:
+        """No acknowledgement: the sender repeats the message on a new connection."""
+        self._log.error("message not taken in", error=type(error).__name__, cause=getattr(error, "cause", ""))
 
 
 class _Connection:
@@ -153,6 +217,7 @@ class _Connection:
         self._frame_deadline: float | None = None
         self._waiting = False
         self._task: asyncio.Task[None] | None = None
+        self._following: set[asyncio.Task[None]] = set()
         self._log = get_logger("mllp")
 
     def finish(self) -> asyncio.Task[None]:
@@ -171,9 +236,10 @@ class _Connection:
         except asyncio.CancelledError:
             if not self._server.stopping:
                 raise
-        except (ConnectionError, TimeoutError) as error:
+        except (ConnectionError, TimeoutError, ssl.SSLError) as error:
             self._log.info("connection lost", reason=type(error).__name__)
         finally:
+            await self._end_following()
             self._writer.close()
 
     async def _step(self) -> bool:
@@ -208,19 +274,55 @@ class _Connection:
             self._frame_deadline = asyncio.get_running_loop().time() + self._server.settings.frame_seconds
 
     async def _answer(self, found: Sequence[Frame | FramingFault]) -> bool:
-        """Take in and answer one after the other, for the order of one sender's messages is theirs in the inbox.
-
-        False when the connection can no longer be trusted to be in step.
-        """
-        for each in found:
-            self._frame_deadline = None  # what follows is a new frame, with its own time
-            ack = await self._server.answer(each)
-            if ack is not None:
-                self._writer.write(frame(ack))
-                async with asyncio.timeout(WRITE_SECONDS):
-                    await self._writer.drain()
-            if isinstance(each, FramingFault) and each.code not in RECOVERABLE_FAULTS:
-                return False
-            if ack is None and isinstance(each, Frame):
-                return False
+        """Take in and answer in order; False when the connection can no longer be trusted to be in step."""
+        for start in range(0, len(found), FRAMES_AT_ONCE):
+            portion = found[start : start + FRAMES_AT_ONCE]
+            begun = [await self._server.begin(each) for each in portion]
+            for each, started in zip(portion, begun, strict=True):
+                self._frame_deadline = None  # what follows is a new frame, with its own time
+                if not await self._answer_one(each, started):
+                    return False
         return True
+
+    async def _answer_one(self, found: Frame | FramingFault, started: Future[Any] | bytes | None) -> bool:
+        if isinstance(found, FramingFault):
+            if isinstance(started, bytes):
+                await self._send(started)
+            return found.code in RECOVERABLE_FAULTS
+        reply = await self._server.finish(started) if isinstance(started, Future) else None
+        if reply is None:
+            return False
+        if reply.wanted:
+            await self._send(reply.ack)
+        elif reply.id is None:
+            return False  # not kept, and the sender wants to hear of nothing: only a lost connection tells it
+        if reply.follow_up and self._server.follow_ups is not None:
+            await self._follow(reply, self._server.follow_ups)
+        return True
+
+    async def _follow(self, reply: Reply, follow_ups: FollowUps) -> None:
+        """Answer when the message has been processed; the next ones are taken meanwhile, up to a number."""
+
+        async def tell() -> None:
+            answer = await follow_ups.of(reply)
+            if answer is not None:
+                await self._send(answer)
+
+        while len(self._following) >= FOLLOWED_AT_ONCE:
+            await asyncio.wait(self._following, return_when=asyncio.FIRST_COMPLETED)
+        task = asyncio.create_task(tell())
+        self._following.add(task)
+        task.add_done_callback(self._following.discard)
+
+    async def _end_following(self) -> None:
+        """Give messages that are being processed a moment: a sender may have closed its half only."""
+        if self._following:
+            await asyncio.wait(self._following, timeout=FOLLOW_UP_DRAIN_SECONDS)
+        for task in list(self._following):
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
+
+    async def _send(self, content: bytes) -> None:
+        self._writer.write(frame(content))
+        async with asyncio.timeout(WRITE_SECONDS):
+            await self._writer.drain()

@@ -18,6 +18,7 @@ from bridge.peer_signature import PeerSignatureError
 from fhir_adapters.errors import AdapterError
 
 FHIR_JSON = "application/fhir+json"
+RETRY_AFTER_SECONDS = "5"
 INTERNAL_TEXT = "internal error; the node's log has the details / 内部错误，详情见节点日志"
 
 

@@ -60,7 +60,11 @@ class HttpSettings(_Section):
 
 
 class MllpSettings(_Section):
-    """The MLLP listener and its bounds (bytes, seconds, connections)."""
+    """The MLLP listener and its bounds (bytes, seconds, connections).
+
+    ``tls_certificate`` and ``tls_key`` (PEM) make it speak TLS 1.2 or newer and nothing else; with ``tls_client_ca``
+    (PEM) a sender must show a certificate of one of these authorities.
+    """
 
     enabled: bool
     host: str
@@ -71,6 +75,17 @@ class MllpSettings(_Section):
     frame_seconds: float = Field(gt=0)
     max_connections: int = Field(ge=1)
     plain_network: bool
+    tls_certificate: str
+    tls_key: str
+    tls_client_ca: str
+
+
+class InboxSettings(_Section):
+    """What may wait to be processed before no more is taken: messages, bytes as delivered, free bytes on the disk."""
+
+    max_messages: int = Field(ge=1)
+    max_bytes: int = Field(ge=1024)
+    min_free_bytes: int = Field(ge=0)
 
 
 class PeerTlsSettings(_Section):
@@ -151,9 +166,15 @@ class ExchangeSettings(_Section):
 
 
 class RetentionSettings(_Section):
-    """Removal of what may go: used nonces, finished leases."""
+    """Removal of what may go: used nonces, messages by state and age (days) and by the room stored ones take (bytes).
+
+    A message sent again after its removal is taken as new; its records stay as they are where it says nothing new.
+    """
 
     purge_period_seconds: float = Field(gt=0)
+    stored_days: float = Field(gt=0)
+    failed_days: float = Field(gt=0)
+    stored_max_bytes: int = Field(ge=0)
 
 
 class SecuritySettings(_Section):
@@ -192,6 +213,7 @@ class Settings(_Section):
     http: HttpSettings
     mllp: MllpSettings
     peer_tls: PeerTlsSettings
+    inbox: InboxSettings
     database: DatabaseSettings
     ledger: LedgerSettings
     keys: KeysSettings

@@ -53,14 +53,32 @@ def _ports(settings: Settings) -> str | None:
 
 
 def _tls_pair(settings: Settings) -> str | None:
-    certificate, key = settings.http.tls_certificate, settings.http.tls_key
+    return _tls_files(settings, "http", settings.http.tls_certificate, settings.http.tls_key)
+
+
+def _mllp_tls(settings: Settings) -> str | None:
+    mllp = settings.mllp
+    if mllp.tls_client_ca and not mllp.tls_certificate:
+        return "mllp.tls_client_ca asks for client certificates without TLS; set mllp.tls_certificate and mllp.tls_key"
+    if mllp.tls_client_ca and not settings.path(mllp.tls_client_ca).is_file():
+        return "mllp.tls_client_ca names a file that does not exist"
+    return _tls_files(settings, "mllp", mllp.tls_certificate, mllp.tls_key)
+
+
+def _tls_files(settings: Settings, section: str, certificate: str, key: str) -> str | None:
     if bool(certificate) != bool(key):
-        return "http.tls_certificate and http.tls_key belong together; set both or neither"
+        return f"{section}.tls_certificate and {section}.tls_key belong together; set both or neither"
     for name, value in (("tls_certificate", certificate), ("tls_key", key)):
         if value and not settings.path(value).is_file():
-            return f"http.{name} names a file that does not exist"
+            return f"{section}.{name} names a file that does not exist"
     if key and _open_to_others(settings.path(key)):
-        return f"http.tls_key can be read by other users; run: chmod 600 {settings.path(key)}"
+        return f"{section}.tls_key can be read by other users; run: chmod 600 {settings.path(key)}"
+    return None
+
+
+def _retention(settings: Settings) -> str | None:
+    if settings.retention.failed_days < settings.retention.stored_days:
+        return "retention.failed_days is shorter than retention.stored_days: what failed is the only copy there is"
     return None
 
 
@@ -177,11 +195,16 @@ def _http_listener(settings: Settings) -> str | None:
 
 def _mllp_listener(settings: Settings) -> str | None:
     mllp = settings.mllp
-    if not mllp.enabled or is_loopback(mllp.host) or mllp.plain_network:
+    if not mllp.enabled or is_loopback(mllp.host) or mllp.plain_network or mllp.tls_client_ca:
         return None
+    if mllp.tls_certificate:
+        return (
+            "mllp.host listens beyond this machine and anybody may send; set mllp.tls_client_ca so that senders show "
+            "a certificate, or mllp.plain_network = true for an isolated network"
+        )
     return (
-        "mllp.host listens beyond this machine and MLLP has no TLS; keep it on loopback, or set "
-        "mllp.plain_network = true for an isolated network"
+        "mllp.host listens beyond this machine without TLS; set mllp.tls_certificate, mllp.tls_key and "
+        "mllp.tls_client_ca, keep it on loopback, or set mllp.plain_network = true for an isolated network"
     )
 
 
@@ -192,8 +215,8 @@ def _database(settings: Settings) -> str | None:
 
 
 RULES: tuple[Rule, ...] = (
-    _org, _roles, _endpoint, _ports, _tls_pair, _peer_tls, _ledger, _keys, _tokens, _sources, _anchoring, _exchange,
-    _database,
+    _org, _roles, _endpoint, _ports, _tls_pair, _mllp_tls, _peer_tls, _ledger, _keys, _tokens, _sources, _anchoring,
+    _retention, _exchange, _database,
 )  # fmt: skip
 PRODUCTION_RULES: tuple[Rule, ...] = (_https_urls, _http_listener, _mllp_listener)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from requests import Session
-from sqlalchemy import Engine
+from sqlalchemy import Engine, make_url
 
 from anchor import genesis as chain_genesis
 from anchor.chain.client import ChainClient
@@ -28,6 +28,7 @@ from bridge.metrics import LedgerHealth
 from bridge.peer_signature import PeerAuth
 from bridge.pki.authority import CertificateAuthority
 from bridge.pki.tls_identity import TlsIdentity
+from bridge.profiles import ProfileBook
 from bridge.services.anchoring import AnchoringService
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
@@ -37,19 +38,21 @@ from bridge.services.exchange_parts import ExchangeParts, ExchangeTerms, assembl
 from bridge.services.identity import IdentityService
 from bridge.services.ingest import DEFAULT_PROFILE, IngestService
 from bridge.services.integrity import IntegrityService
+from bridge.services.journey import JourneyService
 from bridge.services.localisation import LocalisationIndex
 from bridge.services.peers import MemberDirectory, PeerRules, Peers, open_session
 from bridge.services.polling import ViewPoller
 from bridge.services.pseudonyms import PseudonymService
 from bridge.services.reading import ReadingService
 from bridge.services.receipts import ReceiptService
+from bridge.services.retention import RetentionService, RetentionTerms
 from bridge.services.search import SearchService
 from bridge.services.submission import TransactionSubmitter
 from bridge.services.witnessing import WitnessService
 from bridge.settings import Settings, load_settings
 from bridge.settings_rules import check_settings
 from bridge.storage.database import migrate, open_database
-from bridge.storage.inbox import Inbox
+from bridge.storage.inbox import Inbox, InboxBounds
 from bridge.storage.keyring import KeyRing
 from bridge.storage.leases import JobLeases
 from bridge.storage.nonces import NonceCache
@@ -104,6 +107,8 @@ class Node:
     # services
     audit: AuditService
     ingest: IngestService
+    journeys: JourneyService
+    retention: RetentionService
     identity: IdentityService
     search: SearchService
     reading: ReadingService
@@ -121,8 +126,8 @@ class Node:
     resources: ExitStack
 
     def purge(self) -> int:
-        """Forget what has run its course (used nonces); return how much."""
-        return self.nonces.purge(self.clock())
+        """Forget what has run its course (used nonces, old messages); return how much."""
+        return self.nonces.purge(self.clock()) + self.retention.run()
 
     def refresh_revoked(self) -> bool:
         """Bring the list of revoked certificates up to date; True when it changed.
@@ -178,7 +183,7 @@ def _build(settings: Settings, clock: Clock, resources: ExitStack) -> Node:
     keys = settings.key_store()
     parts["keys"] = keys
     parts["signer"] = load_signer(settings, keys)
-    parts["profiles"] = load_profiles(settings, keys)
+    parts["profiles"] = ProfileBook(lambda: load_profiles(settings, keys), profile_files(settings))
     _add_stores(parts, resources)
     _add_ledger(parts, resources)
     _add_services(parts, resources)
@@ -197,7 +202,7 @@ def _add_stores(parts: dict[str, Any], resources: ExitStack) -> None:
         return [keys.read(KEK), *retired_keys(keys, KEK)]
 
     keyring = KeyRing(engine, keys.read(KEK), keys.read("index.key"), clock, keks=keks)
-    inbox = Inbox(engine, keyring, clock)
+    inbox = Inbox(engine, keyring, clock, bounds=_inbox_bounds(settings))
     resources.callback(inbox.close)
     parts |= {
         "engine": engine,
@@ -208,6 +213,19 @@ def _add_stores(parts: dict[str, Any], resources: ExitStack) -> None:
         "leases": JobLeases(engine, clock),
         "nonces": NonceCache(engine),
     }
+
+
+def _inbox_bounds(settings: Settings) -> InboxBounds:
+    bounds = settings.inbox
+    file = make_url(settings.database_url).database if settings.database_url.startswith("sqlite") else None
+    return InboxBounds(
+        bounds.max_messages, bounds.max_bytes, bounds.min_free_bytes, None if file is None else Path(file).parent
+    )
+
+
+def _retention_terms(settings: Settings) -> RetentionTerms:
+    terms = settings.retention
+    return RetentionTerms(terms.stored_days, terms.failed_days, terms.stored_max_bytes)
 
 
 def _add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
@@ -297,6 +315,8 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
     parts |= {
         "audit": audit,
         "ingest": ingest,
+        "journeys": JourneyService(engine, parts["inbox"], chain),
+        "retention": RetentionService(parts["inbox"], _retention_terms(settings), clock),
         "identity": IdentityService(records),
         "search": search,
         "reading": ReadingService(engine, keyring, records, search, audit),
@@ -354,9 +374,19 @@ def load_signer(settings: Settings, keys: KeyStore | None = None) -> Signer:
     )
 
 
+def _profile_names(settings: Settings) -> dict[str, str]:
+    """Return the name of every source's profile by the source's name, and that of sources without one of their own."""
+    return {DEFAULT_PROFILE: "default"} | {source.name: source.profile for source in settings.sources}
+
+
+def profile_files(settings: Settings) -> list[Path]:
+    """Return the files of all profiles."""
+    return [settings.profile_path(name) for name in _profile_names(settings).values()]
+
+
 def load_profiles(settings: Settings, keys: KeyStore) -> dict[str, SourceProfile]:
     """Return the profile of every source by its name, and one named "default", with this node's id key and base URL."""
-    names = {DEFAULT_PROFILE: "default"} | {source.name: source.profile for source in settings.sources}
+    names = _profile_names(settings)
     id_key, base_url = keys.read("resource-id.key"), settings.node.endpoint.rstrip("/") + FHIR_PATH
     profiles = {}
     for source, name in names.items():

@@ -1,6 +1,7 @@
 """What a sender of HL7 v2 is answered before its message is processed: readable, of a known type, well formed or not.
 
-Original mode (MSH-15 empty) answers AA, AE or AR; enhanced mode CA, CE or CR (HL7 v2.5, 2.9.2 and 2.9.3).
+Original mode (MSH-15 and MSH-16 empty) answers AA, AE or AR at once; enhanced mode CA, CE or CR at once and AA, AE or
+AR once the message has been processed (HL7 v2.5, 2.9.2 and 2.9.3; ``AnswerRules``).
 
 - AE: the message cannot be read or breaks the format; sending it again corrected helps.
 - AR: its type is not one that this node converts; sending it again does not help.
@@ -12,13 +13,13 @@ Either way it is kept. The whole message is split into segments here; a message 
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from bridge.services.conversion import Converter, refusal_of
 from bridge.storage.inbox import Delivery, Refusal
-from fhir_adapters import ConversionResult, SourceProfile, convert
-from fhir_adapters.errors import AdapterError, DecodeError, ParseError, UnsupportedMessage, ValidationError
+from fhir_adapters import SourceProfile, convert
+from fhir_adapters.errors import AdapterError, UnsupportedMessage
 from fhir_adapters.hl7v2 import check_supported
 from fhir_adapters.hl7v2.acknowledgement import acknowledge
 from fhir_adapters.hl7v2.charset import decode
@@ -26,19 +27,49 @@ from fhir_adapters.hl7v2.events import ADT_EVENTS
 from fhir_adapters.hl7v2.header import Header, header_of
 from fhir_adapters.hl7v2.message import Message, parse
 
-_CODES: tuple[tuple[type[AdapterError], str], ...] = (
-    (DecodeError, "undecodable"),
-    (ParseError, "malformed"),
-    (UnsupportedMessage, "unsupported"),
-    (ValidationError, "invalid"),
-    (AdapterError, "unmappable"),
-)
-_ENHANCED = frozenset({"AL", "SU", "ER"})
 _CONTROL_ID_BYTES = 8
 
+ALWAYS, NEVER, ERROR, SUCCESS = "AL", "NE", "ER", "SU"
 
-Converter = Callable[[bytes, str, SourceProfile], ConversionResult]
-"""What ``fhir_adapters.convert`` is: bytes, format and profile to a Bundle with issues."""
+
+@dataclass(frozen=True, slots=True)
+class AnswerRules:
+    """When a sender wants which answer: MSH-15 and MSH-16, HL7 table 0155.
+
+    Both empty is original mode. Where one is given, the other being empty means "never" (2.9.3); a word that is not in
+    the table is taken as "always", for an answer too many is better than a sender who waits.
+    """
+
+    accept: str = ""
+    application: str = ""
+
+    @classmethod
+    def of(cls, header: Header | None) -> AnswerRules:
+        """Return what a header asks for; original mode for a message without a readable one."""
+        if header is None:
+            return cls()
+        return cls(_rule(header.accept_acknowledgement), _rule(header.application_acknowledgement))
+
+    @property
+    def enhanced(self) -> bool:
+        """Whether commit acknowledgements (CA, CE, CR) are spoken."""
+        return bool(self.accept or self.application)
+
+    def accepts(self, good: bool) -> bool:
+        """Whether an answer goes out at once, for a message taken (``good``) or refused."""
+        return not self.enhanced or _wanted(self.accept, good)
+
+    def applies(self, good: bool) -> bool:
+        """Whether an application acknowledgement follows in enhanced mode, for a message stored or failed."""
+        return self.enhanced and _wanted(self.application, good)
+
+
+def _rule(field: str) -> str:
+    return field.split("^")[0].strip().upper().replace('""', "")
+
+
+def _wanted(rule: str, good: bool) -> bool:
+    return rule not in ("", NEVER) and rule != (ERROR if good else SUCCESS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,17 +82,14 @@ class Verdict:
     refusal: Refusal | None = None
 
     @property
+    def rules(self) -> AnswerRules:
+        """When the sender wants which answer."""
+        return AnswerRules.of(self.header)
+
+    @property
     def acknowledgement(self) -> bytes:
         """The answer's bytes, without framing."""
-        refusal = self.refusal or Refusal("")
-        return acknowledge(
-            self.header,
-            self.code,
-            refusal.text,
-            refusal.location,
-            time=self.moment,
-            control_id=secrets.token_hex(_CONTROL_ID_BYTES),
-        )
+        return answer(self.header, self.code, self.refusal, self.moment)
 
     def delivery(self, source: str, raw: bytes) -> Delivery:
         """Return the message as the inbox keeps it."""
@@ -78,7 +106,7 @@ class Verdict:
 
     def unavailable(self, text: str) -> Verdict:
         """Return the answer to give when the message could not be kept: to be sent again later."""
-        return replace(self, code=_answer("E", self.header), refusal=Refusal("unavailable", "", text))
+        return replace(self, code=_code("E", self.header), refusal=Refusal("unavailable", "", text))
 
 
 class Reception:
@@ -97,12 +125,19 @@ class Reception:
             if _may_lack_something(parse(decoded.text), header):
                 self._converter(raw, "hl7v2", replace(profile, validate=False))
         except UnsupportedMessage as error:
-            return Verdict(_answer("R", header), header, moment, refusal_of(error))
+            return Verdict(_code("R", header), header, moment, refusal_of(error))
         except AdapterError as error:
-            return Verdict(_answer("E", header), header, moment, refusal_of(error))
+            return Verdict(_code("E", header), header, moment, refusal_of(error))
         except Exception:  # noqa: BLE001 - a fault of the adapter must not cost the message: kept, and said on processing
-            return Verdict(_answer("A", header), header, moment)
-        return Verdict(_answer("A", header), header, moment)
+            return Verdict(_code("A", header), header, moment)
+        return Verdict(_code("A", header), header, moment)
+
+
+def answer(header: Header | None, code: str, refusal: Refusal | None, moment: datetime) -> bytes:
+    """Return an acknowledgement's bytes, without framing; ``refusal`` is None for AA and CA."""
+    told = refusal or Refusal("")
+    control_id = secrets.token_hex(_CONTROL_ID_BYTES)
+    return acknowledge(header, code, told.text, told.location, time=moment, control_id=control_id)
 
 
 def _may_lack_something(message: Message, header: Header) -> bool:
@@ -110,13 +145,5 @@ def _may_lack_something(message: Message, header: Header) -> bool:
     return merges or not message.all("PID")
 
 
-def _answer(letter: str, header: Header | None) -> str:
-    enhanced = header is not None and header.accept_acknowledgement in _ENHANCED
-    return ("C" if enhanced else "A") + letter
-
-
-def refusal_of(error: AdapterError) -> Refusal:
-    """Return a fault of a message as the inbox keeps it: kind, place, and the adapter's text, which has no content."""
-    code = next(code for kind, code in _CODES if isinstance(error, kind))
-    text = str(error).removeprefix(f"{error.location}: ") if error.location else str(error)
-    return Refusal(code, error.location, text)
+def _code(letter: str, header: Header | None) -> str:
+    return ("C" if AnswerRules.of(header).enhanced else "A") + letter

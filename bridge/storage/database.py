@@ -123,10 +123,19 @@ def transact(engine: Engine, work: Callable[[Connection], T], attempts: int = TR
 
     ``work`` must have no effect outside the database. Raises ``VersionConflict`` after ``attempts`` losses.
     """
+
+    def once() -> T:
+        with write_transaction(engine) as connection:
+            return work(connection)
+
+    return contested(once, attempts)
+
+
+def contested(work: Callable[[], T], attempts: int = TRANSACTION_ATTEMPTS) -> T:
+    """Run ``work``, again from the start while it raises ``VersionConflict``; the last one leaves."""
     for attempt in range(attempts):
         try:
-            with write_transaction(engine) as connection:
-                return work(connection)
+            return work()
         except VersionConflict:
             if attempt + 1 == attempts:
                 raise

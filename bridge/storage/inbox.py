@@ -18,20 +18,14 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    Row,
-    func,
-    insert,
-    select,
-    text,
-)
+from sqlalchemy import Connection, Engine, text
 
 from anchor.gm import sm3
-from bridge.errors import Overloaded
+from bridge.errors import BridgeError
+from bridge.storage.bulk import insert_rows, select_by_keys
 from bridge.storage.database import transact
-from bridge.storage.inbox_claims import RECEIVED_ONLY, VISIBILITY_SECONDS, InboxClaims, refusal_columns
+from bridge.storage.inbox_bounds import InboxBounds, IntakeGate
+from bridge.storage.inbox_claims import VISIBILITY_SECONDS, InboxClaims, refusal_columns
 from bridge.storage.inbox_desk import sealed_place
 from bridge.storage.inbox_tables import (
     DEAD,
@@ -41,11 +35,14 @@ from bridge.storage.inbox_tables import (
     STATES,
     STORED,
     Accepted,
+    Backlog,
     Claim,
     Delivery,
     InboxDetail,
     InboxEntry,
+    InboxFilter,
     Refusal,
+    RerunProgress,
 )
 from bridge.storage.inbox_writer import GroupWriter
 from bridge.storage.keyring import KeyRing
@@ -57,35 +54,39 @@ __all__ = [
     "STATES",
     "STORED",
     "Accepted",
+    "Backlog",
     "Claim",
     "Delivery",
     "Inbox",
+    "InboxBounds",
     "InboxDetail",
     "InboxEntry",
+    "InboxFilter",
     "Refusal",
+    "RerunProgress",
 ]
-
-MILLISECONDS = 1000
-
-MAX_WAITING = 2_000_000
-"""Messages waiting to be processed beyond which no more are taken; some 4 GB of ordinary messages."""
-
-WAITING_CHECK_SECONDS = 5.0
-"""How often they are counted."""
 
 ACCEPT_LOCK = 0x79697169616F01
 """PostgreSQL advisory lock of the accepting transactions: ids are given in commit order, as they are on SQLite."""
 
-SELECT_CHUNK = 400
-"""Keys a query names at once: below SQLite's limit of bound variables on every build."""
+_COLUMNS = (
+    *("message_key", "control_key", "patient_key", "source", "control_id", "format", "event", "received", "digest"),
+    *("size", "conflict", "state", "attempts", "crashes", "available", "lease_until", "finished"),
+    *("code", "location", "reason", "acknowledgement", "raw"),
+)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Waiting:
-    """A row on its way to the writer's thread, with its acknowledgement unsealed."""
+    """A row on its way to the writer's thread (its values by column), with its acknowledgement unsealed."""
 
     row: dict[str, Any]
     acknowledgement: bytes
+
+    @property
+    def message_key(self) -> bytes:
+        key: bytes = self.row["message_key"]
+        return key
 
 
 class Inbox(InboxClaims):
@@ -97,12 +98,10 @@ class Inbox(InboxClaims):
         keyring: KeyRing,
         clock: Callable[[], float] = time.time,
         visibility_seconds: float = VISIBILITY_SECONDS,
-        max_waiting: int = MAX_WAITING,
+        bounds: InboxBounds | None = None,
     ) -> None:
         super().__init__(engine, keyring, clock, visibility_seconds)
-        self._max_waiting = max_waiting
-        self._full = False
-        self._counted = float("-inf")
+        self.gate = IntakeGate(bounds or InboxBounds())
         self._writer: GroupWriter[_Waiting, Accepted] = GroupWriter(self._write, "inbox")
 
     def close(self) -> None:
@@ -116,15 +115,17 @@ class Inbox(InboxClaims):
         return self.accept_later(delivery).result()
 
     def accept_later(self, delivery: Delivery) -> Future[Accepted]:
-        """Hand in a message; the future is done once it is on the disk. Raises ``Overloaded`` at once when full."""
+        """Hand in a message; the future is done once it is on the disk, or raises as ``accept``."""
         now = self._now()
         digest = sm3(delivery.raw)
-        control = f"{len(delivery.source)}:{delivery.source}{delivery.control_id}"
-        message_key = self._keyring.blind("inbox.message", control.encode() + b"\x00" + digest)
+        control = f"{len(delivery.source)}:{delivery.source}{delivery.control_id}".encode()
+        blind = self._keyring.blind
+        message_key = blind("inbox.message", control + b"\x00" + digest)
         key = self._keyring.node_key()
         row = {
             "message_key": message_key,
-            "control_key": self._keyring.blind("inbox.control", control.encode()) if delivery.control_id else None,
+            "control_key": blind("inbox.control", control) if delivery.control_id else None,
+            "patient_key": blind("inbox.patient", delivery.patient.encode()) if delivery.patient else None,
             "source": delivery.source,
             "control_id": delivery.control_id,
             "format": delivery.format,
@@ -132,10 +133,7 @@ class Inbox(InboxClaims):
             "received": now,
             "digest": digest,
             "size": len(delivery.raw),
-            "raw": key.seal(delivery.raw, sealed_place("raw", message_key)),
-            "acknowledgement": key.seal(delivery.acknowledgement, sealed_place("acknowledgement", message_key)),
             "conflict": False,
-            "patient_key": self._keyring.blind("inbox.patient", delivery.patient) if delivery.patient else None,
             "state": FAILED if delivery.refusal else RECEIVED,
             "attempts": 0,
             "crashes": 0,
@@ -143,72 +141,69 @@ class Inbox(InboxClaims):
             "lease_until": 0,
             "finished": now if delivery.refusal else None,
             **refusal_columns(delivery.refusal),
+            "acknowledgement": key.seal(delivery.acknowledgement, sealed_place("acknowledgement", message_key)),
+            "raw": key.seal(delivery.raw, sealed_place("raw", message_key)),
         }
         return self._writer.submit(_Waiting(row, delivery.acknowledgement))
 
-    def _write(self, waiting: Sequence[_Waiting]) -> list[Accepted]:
+    def _write(self, waiting: Sequence[_Waiting]) -> list[Accepted | BridgeError]:
         """Write waiting rows in one transaction, on the writer's thread."""
         return transact(self._engine, lambda connection: self._write_in(connection, waiting))
 
-    def _write_in(self, connection: Connection, waiting: Sequence[_Waiting]) -> list[Accepted]:
+    def _write_in(self, connection: Connection, waiting: Sequence[_Waiting]) -> list[Accepted | BridgeError]:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ACCEPT_LOCK})
-        self._check_waiting(connection)
-        known = self._known(connection, [each.row["message_key"] for each in waiting])
-        controls = self._known_controls(connection, [each.row["control_key"] for each in waiting])
+        known = _known(connection, [each.message_key for each in waiting])
         fresh: dict[bytes, _Waiting] = {}
         for each in waiting:
-            message_key, control_key = each.row["message_key"], each.row["control_key"]
-            if message_key not in known and message_key not in fresh:
-                each.row["conflict"] = control_key in controls
-                if control_key is not None:
-                    controls.add(control_key)
-                fresh[message_key] = each
-        ids: dict[bytes, int] = {}
-        if fresh:
-            inserted = insert(INBOX).returning(INBOX.c.message_key, INBOX.c.id, sort_by_parameter_order=True)
-            rows = connection.execute(inserted, [each.row for each in fresh.values()])
-            ids = {row.message_key: row.id for row in rows}
+            if each.message_key not in known:
+                fresh.setdefault(each.message_key, each)
+        rows = [each.row for each in fresh.values()]
+        refused = self.gate.refusal(connection, len(rows), sum(row["size"] for row in rows)) if rows else None
+        if refused is not None:
+            return [
+                self._replayed(each, known[each.message_key]) if each.message_key in known else refused
+                for each in waiting
+            ]
+        _flag_conflicts(connection, rows)
+        ids = _insert(connection, rows)
         return [self._accepted(each, known, fresh, ids) for each in waiting]
 
     def _accepted(
-        self, each: _Waiting, known: dict[bytes, Row[Any]], fresh: dict[bytes, _Waiting], ids: dict[bytes, int]
+        self, each: _Waiting, known: dict[bytes, Any], fresh: dict[bytes, _Waiting], ids: dict[bytes, int]
     ) -> Accepted:
-        message_key = each.row["message_key"]
-        if message_key in known:
-            row = known[message_key]
-            stored = self._keyring.node_key().open(row.acknowledgement, sealed_place("acknowledgement", message_key))
-            return Accepted(row.id, stored, True, bool(row.conflict))
-        first = fresh[message_key]
-        return Accepted(ids[message_key], first.acknowledgement, first is not each, first.row["conflict"])
+        key = each.message_key
+        if key in known:
+            return self._replayed(each, known[key])
+        first = fresh[key]
+        return Accepted(ids[key], first.acknowledgement, first is not each, first.row["conflict"])
 
-    def _known(self, connection: Connection, keys: Sequence[bytes]) -> dict[bytes, Row[Any]]:
-        found: dict[bytes, Row[Any]] = {}
-        for start in range(0, len(keys), SELECT_CHUNK):
-            rows = connection.execute(
-                select(INBOX.c.message_key, INBOX.c.id, INBOX.c.acknowledgement, INBOX.c.conflict).where(
-                    INBOX.c.message_key.in_(keys[start : start + SELECT_CHUNK])
-                )
-            )
-            found.update({row.message_key: row for row in rows})
-        return found
+    def _replayed(self, each: _Waiting, row: Any) -> Accepted:
+        """The answer to a message that is here already: the one it got then."""
+        place = sealed_place("acknowledgement", each.message_key)
+        return Accepted(row.id, self._keyring.node_key().open(row.acknowledgement, place), True, bool(row.conflict))
 
-    def _known_controls(self, connection: Connection, keys: Sequence[bytes | None]) -> set[bytes]:
-        wanted = [key for key in keys if key is not None]
-        found: set[bytes] = set()
-        for start in range(0, len(wanted), SELECT_CHUNK):
-            chunk = wanted[start : start + SELECT_CHUNK]
-            found |= set(
-                connection.execute(select(INBOX.c.control_key).where(INBOX.c.control_key.in_(chunk))).scalars()
-            )
-        return found
 
-    def _check_waiting(self, connection: Connection) -> None:
-        """Count what waits, now and then; refuse when it is too much."""
-        moment = time.monotonic()
-        if moment - self._counted >= WAITING_CHECK_SECONDS:
-            waiting = select(func.count()).select_from(INBOX).where(INBOX.c.state == RECEIVED_ONLY)
-            self._full = int(connection.execute(waiting).scalar_one()) >= self._max_waiting
-            self._counted = moment
-        if self._full:
-            raise Overloaded
+def _known(connection: Connection, keys: Sequence[bytes]) -> dict[bytes, Any]:
+    """Return the rows there are of messages, by message key."""
+    statement = "SELECT message_key, id, acknowledgement, conflict FROM inbox WHERE message_key IN "
+    return {row.message_key: row for row in select_by_keys(connection, statement, keys)}
+
+
+def _flag_conflicts(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Mark new rows whose control id is here already, with other content."""
+    keys = [row["control_key"] for row in rows if row["control_key"] is not None]
+    statement = "SELECT DISTINCT control_key FROM inbox WHERE control_key IN "
+    met = {row.control_key for row in select_by_keys(connection, statement, keys)}
+    for row in rows:
+        control_key = row["control_key"]
+        if control_key is not None:
+            row["conflict"] = control_key in met
+            met.add(control_key)
+
+
+def _insert(connection: Connection, rows: Sequence[dict[str, Any]]) -> dict[bytes, int]:
+    """Insert rows; return their ids, which grow in the order of the rows, by message key."""
+    insert_rows(connection, INBOX, _COLUMNS, [tuple(row[name] for name in _COLUMNS) for row in rows])
+    statement = "SELECT message_key, id FROM inbox WHERE message_key IN "
+    return {row.message_key: row.id for row in select_by_keys(connection, statement, [r["message_key"] for r in rows])}

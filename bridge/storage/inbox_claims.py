@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, bindparam, literal_column, or_, select, update
+from sqlalchemy import Connection, Engine, Row, Select, bindparam, literal_column, or_, select, update
 
 from bridge.errors import KeyDestroyed, LeaseLost
+from bridge.storage.bulk import execute_rows
 from bridge.storage.database import read_transaction, transact, write_transaction
-from bridge.storage.inbox_desk import InboxDesk, sealed_place
-from bridge.storage.inbox_tables import DEAD, FAILED, INBOX, RECEIVED, STORED, Claim, Refusal, State
+from bridge.storage.inbox_desk import RECEIVED_ONLY, SELECT_CHUNK, InboxDesk, sealed_place
+from bridge.storage.inbox_tables import DEAD, FAILED, INBOX, RECEIVED, Claim, Refusal, State
 from bridge.storage.keyring import KeyRing
 
 MILLISECONDS = 1000
@@ -35,10 +37,29 @@ SOLO_CRASHES = 2
 MAX_CRASHES = 10
 """Lost leases after which a message is dead."""
 
-RECEIVED_ONLY: ColumnElement[str] = literal_column("'received'")
-"""A literal and not a parameter: only then SQLite uses an index on the waiting messages alone."""
+_FINISH = (
+    "UPDATE inbox SET state = 'stored', lease = NULL, code = '', location = '', reason = '', "
+    "finished = ?, attempts = ?, subject = ?, report = ? WHERE id = ? AND lease = ? AND state = 'received'"
+)
 
 _EARLIER = INBOX.alias("earlier")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedMessage:
+    """A message's bytes as they lie in the inbox."""
+
+    message_key: bytes
+    sealed: bytes = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a stored message is marked with; ``report`` is sealed."""
+
+    claim: Claim
+    subject: str | None
+    report: bytes = field(repr=False)
 
 
 class InboxClaims(InboxDesk):
@@ -73,52 +94,68 @@ class InboxClaims(InboxDesk):
                 [{"row_id": row.id, "lost": crashes} for row, crashes in taken],
             )
         return [
-            Claim(row.id, lease, row.source, row.format, row.event, row.control_id, row.digest, row.attempts)
+            Claim(row.id, lease, row.source, row.format, row.event, row.control_id, row.digest, row.attempts, row.size)
             for row, _ in taken
         ]
 
-    def raw(self, claim: Claim) -> bytes:
-        """Return a claimed message's bytes; raises ``SealBroken`` or ``KeyDestroyed``."""
+    def load(self, claims: Sequence[Claim]) -> dict[int, LoadedMessage]:
+        """Return the sealed bytes of claimed messages by their number, with one statement; ``open`` opens one."""
+        found: dict[int, LoadedMessage] = {}
         with read_transaction(self._engine) as connection:
-            row = connection.execute(select(INBOX.c.message_key, INBOX.c.raw).where(INBOX.c.id == claim.id)).first()
-        if row is None:
-            raise LeaseLost
-        if not row.raw:
-            raise KeyDestroyed
-        return self._keyring.node_key().open(row.raw, sealed_place("raw", row.message_key))
+            for start in range(0, len(claims), SELECT_CHUNK):
+                ids = [claim.id for claim in claims[start : start + SELECT_CHUNK]]
+                statement = select(INBOX.c.id, INBOX.c.message_key, INBOX.c.raw).where(INBOX.c.id.in_(ids))
+                for row in connection.execute(statement):
+                    found[row.id] = LoadedMessage(row.message_key, row.raw)
+        return found
 
-    def finish(
+    def open(self, loaded: LoadedMessage | None) -> bytes:
+        """Return a message's bytes; raises ``SealBroken``, ``KeyDestroyed`` or ``LeaseLost`` (it is gone)."""
+        if loaded is None:
+            raise LeaseLost
+        if not loaded.sealed:
+            raise KeyDestroyed
+        return self._keyring.node_key().open(loaded.sealed, sealed_place("raw", loaded.message_key))
+
+    def raw(self, claim: Claim) -> bytes:
+        """Return one claimed message's bytes; raises as ``open``."""
+        return self.open(self.load([claim]).get(claim.id))
+
+    def outcome(
         self,
-        connection: Connection,
         claim: Claim,
         *,
         subject: str | None = None,
         issues: Iterable[dict[str, str]] = (),
         versions: Iterable[str] = (),
-    ) -> None:
-        """Mark a message stored, in the transaction that stores its effects. Raises ``LeaseLost``: roll back."""
-        report = orjson.dumps({"issues": list(issues), "versions": list(versions)})
-        sealed = self._keyring.node_key().seal(report, sealed_place("report", claim.id))
-        done = connection.execute(
-            update(INBOX)
-            .where(INBOX.c.id == claim.id, INBOX.c.lease == claim.lease, INBOX.c.state == RECEIVED)
-            .values(
-                state=STORED,
-                finished=self._now(),
-                lease=None,
-                attempts=claim.attempts + 1,
-                subject=subject,
-                report=sealed,
-                **refusal_columns(None),
-            )
-        )
-        if done.rowcount != 1:
+    ) -> Outcome:
+        """Return what a stored message is marked with, its report sealed, for ``finish_all``."""
+        return Outcome(claim, subject, self._sealed_report(claim, issues, versions))
+
+    def finish(self, connection: Connection, claim: Claim, **told: Any) -> None:
+        """Mark one message stored; ``told`` as ``outcome`` takes it. Raises ``LeaseLost``: roll back."""
+        self.finish_all(connection, [self.outcome(claim, **told)])
+
+    def finish_all(self, connection: Connection, outcomes: Sequence[Outcome]) -> None:
+        """Mark messages stored, in the transaction that stores their effects.
+
+        Raises ``LeaseLost`` when one of them is no longer its claim's: roll back.
+        """
+        now = self._now()
+        rows = [
+            (now, each.claim.attempts + 1, each.subject, each.report, each.claim.id, each.claim.lease)
+            for each in outcomes
+        ]
+        if execute_rows(connection, _FINISH, rows) != len(rows):
             raise LeaseLost
+
+    def _sealed_report(self, claim: Claim, issues: Iterable[dict[str, str]], versions: Iterable[str]) -> bytes:
+        report = orjson.dumps({"issues": list(issues), "versions": list(versions)})
+        return self._keyring.node_key().seal(report, sealed_place("report", claim.id))
 
     def refuse(self, claim: Claim, refusal: Refusal, issues: Iterable[dict[str, str]] = ()) -> None:
         """Mark a message failed for a reason of its own; later messages of its patient go on. Raises ``LeaseLost``."""
-        report = orjson.dumps({"issues": list(issues), "versions": []})
-        sealed = self._keyring.node_key().seal(report, sealed_place("report", claim.id))
+        sealed = self._sealed_report(claim, issues, ())
         with write_transaction(self._engine) as connection:
             self._close(connection, claim.id, FAILED, refusal, claim, report=sealed)
 
@@ -216,11 +253,12 @@ def _claimable(now: int, limit: int) -> Select[Any]:
         .correlate(INBOX)
         .exists()
     )
-    columns = ("id", "source", "format", "event", "control_id", "digest", "attempts", "crashes", "lease")
+    columns = ("id", "source", "format", "event", "control_id", "digest", "attempts", "crashes", "lease", "size")
     return (
         select(*(INBOX.c[name] for name in columns))
         .where(
             INBOX.c.state == RECEIVED_ONLY,
+            INBOX.c.finished.is_(None),
             INBOX.c.available <= now,
             or_(INBOX.c.lease.is_(None), INBOX.c.lease_until <= now),
             or_(INBOX.c.patient_key.is_(None), ~earlier),

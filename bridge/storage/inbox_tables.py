@@ -25,7 +25,9 @@ class InboxMessage(SQLModel, table=True):
     """One delivered message; ``raw``, ``acknowledgement`` and ``report`` are sealed. Times are Unix milliseconds.
 
     ``message_key`` is what a redelivery has in common: blind over source, control id and digest; ``control_key``
-    without the digest. ``patient_key`` is blind and None where no order is to be kept.
+    without the digest. ``patient_key`` is blind and None where no order is to be kept. ``rerun`` is the number of the
+    bulk re-run that last put the message back. Numbers are never used again, for they are the order of arrival. The
+    large columns come last: SQLite reads a row from its beginning.
     """
 
     __tablename__ = "inbox"
@@ -39,7 +41,15 @@ class InboxMessage(SQLModel, table=True):
             sqlite_where=text("state = 'received'"),
             postgresql_where=text("state = 'received'"),
         ),
-        Index("ix_inbox_state", "state", "id"),
+        Index("ix_inbox_state", "state", "finished", "id", "size"),
+        Index(
+            "ix_inbox_rerun",
+            "rerun",
+            "state",
+            sqlite_where=text("rerun IS NOT NULL"),
+            postgresql_where=text("rerun IS NOT NULL"),
+        ),
+        {"sqlite_autoincrement": True},
     )
 
     id: int | None = Field(
@@ -48,6 +58,7 @@ class InboxMessage(SQLModel, table=True):
     )
     message_key: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     control_key: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
+    patient_key: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
     source: str = Field(sa_column=Column(String(200), nullable=False))
     control_id: str = Field(sa_column=Column(String(200), nullable=False))
     format: str = Field(sa_column=Column(String(20), nullable=False))
@@ -55,10 +66,7 @@ class InboxMessage(SQLModel, table=True):
     received: int = Field(sa_column=Column(BigInteger, nullable=False))
     digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     size: int = Field(sa_column=Column(Integer, nullable=False))
-    raw: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
-    acknowledgement: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     conflict: bool = Field(sa_column=Column(Boolean, nullable=False))
-    patient_key: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
     state: str = Field(sa_column=Column(String(10), nullable=False))
     attempts: int = Field(default=0, sa_column=Column(Integer, nullable=False))
     crashes: int = Field(default=0, sa_column=Column(Integer, nullable=False))
@@ -66,14 +74,28 @@ class InboxMessage(SQLModel, table=True):
     lease: str | None = Field(default=None, sa_column=Column(String(200), nullable=True))
     lease_until: int = Field(default=0, sa_column=Column(BigInteger, nullable=False))
     finished: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
+    rerun: int | None = Field(default=None, sa_column=Column(Integer, nullable=True))
     subject: str | None = Field(default=None, sa_column=Column(String(200), nullable=True))
     code: str = Field(default="", sa_column=Column(String(60), nullable=False))
     location: str = Field(default="", sa_column=Column(String(200), nullable=False))
     reason: str = Field(default="", sa_column=Column(String(500), nullable=False))
+    acknowledgement: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     report: bytes | None = Field(default=None, sa_column=Column(LargeBinary, nullable=True))
+    raw: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
+
+
+class InboxRerun(SQLModel, table=True):
+    """One bulk re-run: when it began (Unix milliseconds) and how many messages it put back."""
+
+    __tablename__ = "inbox_rerun"
+
+    id: int | None = Field(default=None, sa_column=Column(Integer, primary_key=True, autoincrement=True))
+    started: int = Field(sa_column=Column(BigInteger, nullable=False))
+    messages: int = Field(sa_column=Column(Integer, nullable=False))
 
 
 INBOX: Table = InboxMessage.__table__  # type: ignore[attr-defined]
+RERUN: Table = InboxRerun.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +152,27 @@ class Claim:
     control_id: str
     digest: bytes
     attempts: int
+    size: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class InboxFilter:
+    """Which messages a person asks for; an empty part asks for nothing.
+
+    ``patient`` is the identifier as the order of processing knows it ("number^assigning authority" of PID-3) and is
+    compared blind; ``subject`` is "Patient/<id>" of stored messages. ``since`` and ``until`` bound the arrival, Unix
+    milliseconds, the end not included. ``code`` is the reason of a failure.
+    """
+
+    state: str = ""
+    source: str = ""
+    code: str = ""
+    event: str = ""
+    control_id: str = ""
+    patient: str = field(default="", repr=False)
+    subject: str = ""
+    since: int | None = None
+    until: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,11 +198,37 @@ class InboxEntry:
 
 @dataclass(frozen=True, slots=True)
 class InboxDetail:
-    """A message as it may be shown, with the issues of its conversion and the record versions it led to.
+    """A message as it may be shown, with the answer its sender got, the issues of its conversion and what it led to.
 
-    ``issues`` have severity, code, location and text, none of which repeats content.
+    ``issues`` have severity, code, location and text, none of which repeats content; ``versions`` are references of
+    record versions; ``answered`` are the acknowledgement's bytes, which repeat no content either.
     """
 
     entry: InboxEntry
+    answered: bytes = field(repr=False)
     issues: tuple[dict[str, str], ...]
     versions: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RerunProgress:
+    """How far a bulk re-run is: messages it put back, and how many of them are in which state now."""
+
+    id: int
+    started: int
+    messages: int
+    counts: dict[str, int]
+
+    @property
+    def waiting(self) -> int:
+        """Messages that are not processed yet."""
+        return self.counts.get(RECEIVED, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What waits to be processed: messages, their bytes as delivered, and when the oldest arrived (None: nothing)."""
+
+    messages: int
+    bytes: int
+    oldest: int | None

@@ -32,9 +32,12 @@ class _Item(Generic[T, R]):
 
 
 class GroupWriter(Generic[T, R]):
-    """Runs ``write(rows) -> results`` on a thread of its own over everything that waits."""
+    """Runs ``write(rows) -> results`` on a thread of its own over everything that waits.
 
-    def __init__(self, write: Callable[[Sequence[T]], Sequence[R]], name: str) -> None:
+    A result that is a ``BridgeError`` is raised to the one whose row it is; an error of ``write`` itself to all.
+    """
+
+    def __init__(self, write: Callable[[Sequence[T]], Sequence[R | BridgeError]], name: str) -> None:
         self._write = write
         self._name = name
         self._queue: queue.Queue[_Item[T, R] | None] = queue.Queue(WAITING_ROWS)
@@ -100,4 +103,7 @@ class GroupWriter(Generic[T, R]):
                 item.future.set_exception(failure)
         else:
             for item, result in zip(batch, results, strict=True):
-                item.future.set_result(result)
+                if isinstance(result, BridgeError):
+                    item.future.set_exception(result)
+                else:
+                    item.future.set_result(result)

@@ -18,8 +18,9 @@ import secrets
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import BigInteger, Column, Connection, Engine, LargeBinary, String, Table, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
@@ -27,7 +28,7 @@ from sqlmodel import Field, SQLModel
 
 from anchor.errors import DecryptionError
 from anchor.gm import hmac_sm3, sm3, sm4_gcm_decrypt, sm4_gcm_encrypt
-from bridge.errors import Conflict, KeyDestroyed, SealBroken, SettingsError
+from bridge.errors import Conflict, KeyDestroyed, SealBroken, SettingsError, VersionConflict
 from bridge.storage.database import read_transaction, transact, write_transaction
 
 NODE = "node"
@@ -153,6 +154,40 @@ class KeyRing:
             self._create(connection, missing)
             found |= self._select(connection, missing)
         return {subject: self.unwrap(subject, found[subject]) for subject in wanted}
+
+    def keys_for(
+        self, connection: Connection, subjects: Iterable[str]
+    ) -> tuple[dict[str, DataKey], dict[str, DataKey]]:
+        """Return data keys for work that is prepared before its transaction, and those of them that are new.
+
+        In the transaction that uses them ``store_new`` must store the new ones and ``confirm`` look after the others.
+        Raises ``KeyDestroyed``.
+        """
+        wanted = sorted(set(subjects))
+        found = self._select(connection, wanted)
+        keys = {subject: self.unwrap(subject, found[subject]) for subject in wanted if subject in found}
+        new = {subject: DataKey(secrets.token_bytes(KEY_BYTES)) for subject in wanted if subject not in found}
+        return keys | new, new
+
+    def store_new(self, connection: Connection, new: Mapping[str, DataKey]) -> None:
+        """Store keys made by ``keys_for``; ``VersionConflict`` when another process made one for the subject first."""
+        if new:
+            rows = self._rows({subject: key.key for subject, key in new.items()}, self._wrapping(connection))
+            connection.execute(SUBJECT_KEY.insert(), rows)
+
+    def confirm(self, connection: Connection, subjects: Iterable[str]) -> None:
+        """Make sure that no key of ``keys_for`` was destroyed since, nor will be before this transaction ends.
+
+        Raises ``VersionConflict``: the work is to be prepared again.
+        """
+        wanted = sorted(set(subjects) - {NODE})
+        for start in range(0, len(wanted), SELECT_CHUNK):
+            chunk = wanted[start : start + SELECT_CHUNK]
+            living = select(SUBJECT_KEY.c.subject).where(
+                SUBJECT_KEY.c.subject.in_(chunk), SUBJECT_KEY.c.wrapped.is_not(None)
+            )
+            if len(connection.execute(living.with_for_update(read=True)).all()) != len(chunk):
+                raise VersionConflict
 
     def node_key(self) -> DataKey:
         """Return the key of subject "node", which is never destroyed, without a transaction of the caller's."""
@@ -318,18 +353,18 @@ class KeyRing:
 
     def _create(self, connection: Connection, subjects: list[str]) -> None:
         """Insert keys for subjects that have none; another process that was first keeps its own."""
-        made, name = int(self._clock()), self._wrapping(connection)
-        rows = [
-            {
-                "subject": subject,
-                "wrapped": self._wrap(name, subject, secrets.token_bytes(KEY_BYTES)),
-                "kek": name,
-                "created": made,
-            }
-            for subject in subjects
-        ]
+        made = {subject: secrets.token_bytes(KEY_BYTES) for subject in subjects}
         insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        rows = self._rows(made, self._wrapping(connection))
         connection.execute(insert(SUBJECT_KEY).on_conflict_do_nothing(), rows)
+
+    def _rows(self, keys: Mapping[str, bytes], name: str) -> list[dict[str, Any]]:
+        """Return the rows of new data keys, wrapped with the KEK of that name."""
+        made = int(self._clock())
+        return [
+            {"subject": subject, "wrapped": self._wrap(name, subject, key), "kek": name, "created": made}
+            for subject, key in keys.items()
+        ]
 
 
 def _wrap_aad(name: str, subject: str) -> bytes:

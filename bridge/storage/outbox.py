@@ -7,12 +7,13 @@ one record's versions are in order.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, Integer, LargeBinary, String, Table, delete, func, insert, select
+from sqlalchemy import BigInteger, Column, Connection, Integer, LargeBinary, String, Table, delete, func, select
 from sqlmodel import Field, SQLModel
+
+from bridge.storage.bulk import insert_rows
 
 DELETE_CHUNK = 500
 """Ids a DELETE names at once: below SQLite's limit of bound variables on every build."""
@@ -54,10 +55,9 @@ class PendingEntry:
 class Outbox:
     """Reads and empties the outbox inside transactions that the caller owns."""
 
-    def add(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Append rows with the keys ref, subject, digest, source_digest, adapter, stored (Unix milliseconds)."""
-        if rows:
-            connection.execute(insert(OUTBOX), list(rows))
+    def add(self, connection: Connection, rows: Sequence[tuple[str, str, bytes, bytes, str, int]]) -> None:
+        """Append rows of ref, subject, digest, source_digest, adapter, stored (Unix milliseconds)."""
+        insert_rows(connection, OUTBOX, ("ref", "subject", "digest", "source_digest", "adapter", "stored"), rows)
 
     def pending(self, connection: Connection, limit: int) -> list[PendingEntry]:
         """Return up to ``limit`` rows in id order; on PostgreSQL they stay locked until the transaction ends.

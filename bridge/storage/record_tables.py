@@ -46,7 +46,8 @@ class RecordVersion(SQLModel, table=True):
 class CurrentRecord(SQLModel, table=True):
     """Which version of a resource is the current one, and what is indexed for it.
 
-    ``content_key`` is a keyed hash of the content without version and time; ``terms`` the blind terms of the index.
+    ``content_key`` is a keyed hash of the content without version and time; ``terms`` the blind terms of the index;
+    ``arrival`` the number of the last message that said what stands here, None when no message did.
     """
 
     __tablename__ = "resource"
@@ -62,6 +63,7 @@ class CurrentRecord(SQLModel, table=True):
     subject: str = Field(sa_column=Column(String(200), nullable=False))
     content_key: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     deleted: bool = Field(sa_column=Column(Boolean, nullable=False))
+    arrival: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
     terms: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
 
 

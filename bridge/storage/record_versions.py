@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,10 +12,15 @@ from urllib.parse import quote
 
 from anchor import canonical
 from bridge.errors import InvalidRequest
+from bridge.storage.keyring import KeyRing
 from bridge.storage.search_query import Position
 
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}", re.ASCII)
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
+_PLACE = secrets.token_hex(16)
+_WRITTEN_PLACE = f'"meta":"{_PLACE}"'.encode()
+"""Stands for "meta" while a resource is written; chosen anew in each process, so that no resource can hold it."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -32,12 +38,15 @@ class RecordWrite:
     """A resource to be stored, for whose data key: ``subject`` is "Patient/<id>" or "node".
 
     ``mention``: the source speaks of something else and merely names this resource (``bridge.storage.mentions``).
+    ``arrival``: the number of the message it comes from in the inbox, None for what did not come by a message. What a
+    later message wrote is not replaced by an earlier one.
     """
 
     resource: dict[str, Any] | bytes = field(repr=False)
     lineage: Lineage
     subject: str
     mention: bool = False
+    arrival: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +76,17 @@ class StoredVersion:
 
 @dataclass(frozen=True, slots=True)
 class PutResult:
-    """What a write led to: the current version number, and the new version, or None when nothing had changed."""
+    """What a write led to: the current version number, and the new version, or None when there is none.
+
+    ``outdated``: nothing was written because a message that arrived later had written the resource before.
+    """
 
     type: str
     id: str
     version: int
     changed: bool
     stored: StoredVersion | None
+    outdated: bool = False
 
     @property
     def ref(self) -> str:
@@ -92,18 +105,32 @@ class SearchPage:
 
 @dataclass(frozen=True, slots=True)
 class PreparedWrite:
-    """A checked ``RecordWrite``: parsed and never changed; ``neutral`` is its bytes without version and time."""
+    """A checked ``RecordWrite``: parsed and never changed.
+
+    ``meta`` is the resource's without version and time; ``head`` and ``tail`` are the canonical members before and
+    after "meta", so that a version's bytes are put together without writing the resource a second time.
+    ``content_key`` is the keyed hash of everything but version and time.
+    """
 
     type: str
     id: str
     resource: dict[str, Any] = field(repr=False)
-    neutral: bytes = field(repr=False)
+    meta: dict[str, Any] = field(repr=False)
+    head: bytes = field(repr=False)
+    tail: bytes = field(repr=False)
+    content_key: bytes
     lineage: Lineage
     subject: str
-    mention: bool = False
+    mention: bool
+    arrival: int | None
+
+    def content(self, version: int, updated: str) -> bytes:
+        """Return the canonical bytes of a version; ``updated`` is a FHIR instant."""
+        meta = {**self.meta, "versionId": str(version), "lastUpdated": updated}
+        return _joined(self.head, meta, self.tail)
 
 
-def prepared(write: RecordWrite) -> PreparedWrite:
+def prepared(write: RecordWrite, keyring: KeyRing) -> PreparedWrite:
     """Check a resource to be stored. Raises ``InvalidRequest``, or ``anchor.errors.CanonicalError``."""
     resource = canonical.load(write.resource) if isinstance(write.resource, bytes) else write.resource
     if not isinstance(resource, dict):
@@ -118,14 +145,21 @@ def prepared(write: RecordWrite) -> PreparedWrite:
         raise InvalidRequest("meta is not a JSON object")
     meta = {name: value for name, value in given.items() if name not in {"versionId", "lastUpdated"}}
     meta.setdefault("source", f"urn:yiqiao:source:{quote(write.lineage.source, safe='')}")
-    neutral = {**resource, "meta": meta}
-    return PreparedWrite(kind, id, neutral, canonical.dump(neutral), write.lineage, write.subject, write.mention)
+    head, tail = _around_meta(resource)
+    mark = keyring.blind("resource.content", _joined(head, meta, tail))
+    return PreparedWrite(
+        kind, id, resource, meta, head, tail, mark, write.lineage, write.subject, write.mention, write.arrival
+    )
 
 
-def version_content(write: PreparedWrite, version: int, updated: int) -> bytes:
-    """Return the canonical bytes of a version; ``updated`` is Unix milliseconds."""
-    meta = {**write.resource["meta"], "versionId": str(version), "lastUpdated": instant(updated)}
-    return canonical.dump({**write.resource, "meta": meta})
+def _joined(head: bytes, meta: dict[str, Any], tail: bytes) -> bytes:
+    return b'%b"meta":%b%b' % (head, canonical.dump(meta), tail)
+
+
+def _around_meta(resource: dict[str, Any]) -> tuple[bytes, bytes]:
+    """Return the canonical bytes before the member "meta" and those after it, brackets and commas included."""
+    head, _, tail = canonical.dump({**resource, "meta": _PLACE}).partition(_WRITTEN_PLACE)
+    return head, tail
 
 
 def instant(milliseconds: int) -> str:

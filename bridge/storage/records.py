@@ -12,18 +12,17 @@ and repeats its transaction (``bridge.storage.database.transact``).
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, bindparam, func, insert, select, tuple_, update
+from sqlalchemy import Connection, Engine, Row, bindparam, func, select, tuple_
 
-from anchor.gm import sm3
-from bridge.errors import Gone, NotFound
+from bridge.errors import Gone, NotFound, VersionConflict
+from bridge.storage.bulk import execute_rows, insert_rows
 from bridge.storage.database import read_transaction
 from bridge.storage.keyring import KeyRing
-from bridge.storage.mentions import says_as_much
 from bridge.storage.outbox import Outbox
+from bridge.storage.record_plan import CurrentState, Place, Planner, WritePlan
 from bridge.storage.record_search import run_search
 from bridge.storage.record_tables import CURRENT, RESOURCE, VERSION, opened, select_versions
 from bridge.storage.record_versions import (
@@ -33,12 +32,9 @@ from bridge.storage.record_versions import (
     RecordWrite,
     SearchPage,
     StoredVersion,
-    associated_data,
-    instant,
     prepared,
-    version_content,
 )
-from bridge.storage.search_index import IndexEntry, index_entry, write_index
+from bridge.storage.search_index import write_index
 from bridge.storage.search_query import SearchQuery
 
 __all__ = ["Lineage", "PutResult", "RecordStore", "RecordWrite", "SearchPage", "StoredVersion"]
@@ -52,10 +48,15 @@ WALK_ROWS = 500
 """Versions read at a time by ``walk``: a megabyte or so."""
 
 _UPDATE_CURRENT = (
-    update(RESOURCE)
-    .where(RESOURCE.c.type == bindparam("of_type"), RESOURCE.c.id == bindparam("of_id"))
-    .values({name: bindparam(name) for name in ("version", "updated", "subject", "content_key", "deleted", "terms")})
+    "UPDATE resource SET version = ?, updated = ?, subject = ?, content_key = ?, deleted = ?, terms = ?, arrival = ? "
+    "WHERE type = ? AND id = ? AND version = ?"
 )
+_UPDATE_ARRIVAL = "UPDATE resource SET arrival = ? WHERE type = ? AND id = ? AND version = ?"
+_VERSION_COLUMNS = (
+    *("type", "id", "version", "updated", "subject", "sealed"),
+    *("digest", "deleted", "source", "source_digest", "adapter"),
+)
+_CURRENT_COLUMNS = ("type", "id", "version", "updated", "subject", "content_key", "deleted", "terms", "arrival")
 _READ = (
     select_versions()
     .join(RESOURCE, CURRENT)
@@ -66,17 +67,6 @@ _VREAD = select_versions().where(
     VERSION.c.id == bindparam("of_id"),
     VERSION.c.version == bindparam("of_version"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """One version about to be written, over the ``resource`` row it replaces (None for a new resource)."""
-
-    write: PreparedWrite
-    version: StoredVersion
-    updated: int
-    content_key: bytes
-    before: Row[Any] | None
 
 
 class RecordStore:
@@ -102,21 +92,29 @@ class RecordStore:
         canonical form, ``KeyDestroyed``; a ``VersionConflict`` (another writer was first) comes at the latest from the
         transaction's end.
         """
-        results: dict[int, PutResult] = {}
-        waiting, repeated = _without_repeats([prepared(write) for write in writes])
-        while waiting:  # a resource named twice is written in two rounds, the second on top of the first
-            turn: dict[tuple[str, str], tuple[int, PreparedWrite]] = {}
-            later = []
-            for number, write in waiting:
-                if turn.setdefault((write.type, write.id), (number, write))[0] != number:
-                    later.append((number, write))
-            ordered = [turn[place] for place in sorted(turn)]  # one lock order for all writers
-            stored = self._write(connection, [write for _, write in ordered], deleted=False)
-            results.update(zip((number for number, _ in ordered), stored, strict=True))
-            waiting = later
-        for number, first in repeated.items():
-            results[number] = replace(results[first], changed=False, stored=None)
-        return [results[number] for number in range(len(writes))]
+        return self.apply(connection, self._planned(connection, [self.prepare(write) for write in writes], lock=True))
+
+    def prepare(self, write: RecordWrite) -> PreparedWrite:
+        """Check one resource to be stored, without the database; raises as ``put_many``."""
+        return prepared(write, self._keyring)
+
+    def plan(self, writes: Sequence[PreparedWrite]) -> WritePlan:
+        """Work out what writes lead to, in a transaction of its own that only reads; raises ``KeyDestroyed``."""
+        with read_transaction(self._engine) as connection:
+            return self._planned(connection, writes)
+
+    def apply(self, connection: Connection, plan: WritePlan) -> list[PutResult]:
+        """Write what was planned, and nothing else; return the results of its writes.
+
+        Raises ``VersionConflict`` when something it builds on has changed: roll back and plan again.
+        """
+        if plan.changes:
+            self._keyring.store_new(connection, plan.new_keys)
+            self._keyring.confirm(connection, plan.subjects - plan.new_keys.keys())
+            self._insert(connection, plan)
+        if execute_rows(connection, _UPDATE_ARRIVAL, plan.arrivals) != len(plan.arrivals):
+            raise VersionConflict
+        return plan.results
 
     def delete(self, connection: Connection, type: str, id: str, lineage: Lineage) -> PutResult:
         """Store a deletion as a version of its own; earlier versions stay. Deleting twice is nothing.
@@ -128,8 +126,8 @@ class RecordStore:
             raise NotFound
         if current.deleted:
             return PutResult(type, id, current.version, False, None)
-        tombstone = prepared(RecordWrite({"resourceType": type, "id": id}, lineage, current.subject))
-        return self._write(connection, [tombstone], deleted=True)[0]
+        tombstone = self.prepare(RecordWrite({"resourceType": type, "id": id}, lineage, current.subject))
+        return self.apply(connection, self._planned(connection, [tombstone], deleted=True, lock=True))[0]
 
     def read(self, type: str, id: str) -> StoredVersion:
         """Return the current version; raises ``NotFound``, or ``Gone`` when it was deleted."""
@@ -204,107 +202,88 @@ class RecordStore:
             raise NotFound
         return opened(self._keyring, row)
 
-    def _current(self, connection: Connection, places: Sequence[tuple[str, str]]) -> dict[tuple[str, str], Row[Any]]:
+    def _current(
+        self, connection: Connection, places: Sequence[tuple[str, str]], lock: bool = False
+    ) -> dict[tuple[str, str], Row[Any]]:
+        """Return the ``resource`` rows there are; with ``lock`` none of them changes before the transaction ends."""
         wanted = set(places)
         found: dict[tuple[str, str], Row[Any]] = {}
         for start in range(0, len(places), SELECT_CHUNK):
             chunk = places[start : start + SELECT_CHUNK]
-            rows = connection.execute(
-                select(RESOURCE).where(
-                    RESOURCE.c.type.in_(sorted({type for type, _ in chunk})), RESOURCE.c.id.in_([id for _, id in chunk])
-                )
+            statement = select(RESOURCE).where(
+                RESOURCE.c.type.in_(sorted({type for type, _ in chunk})), RESOURCE.c.id.in_([id for _, id in chunk])
             )
+            if lock:
+                statement = statement.order_by(RESOURCE.c.type, RESOURCE.c.id).with_for_update()
+            rows = connection.execute(statement)
             found.update({(row.type, row.id): row for row in rows if (row.type, row.id) in wanted})
         return found
 
-    def _write(self, connection: Connection, writes: Sequence[PreparedWrite], deleted: bool) -> list[PutResult]:
-        """Write resources that are all different."""
-        current = self._current(connection, [(write.type, write.id) for write in writes])
-        results: list[PutResult] = []
-        changes: list[_Change] = []
-        for write in writes:
-            before = current.get((write.type, write.id))
-            mark = self._keyring.blind("resource.content", write.neutral)
-            if before is not None and (
-                (before.content_key == mark and bool(before.deleted) == deleted)
-                or (write.mention and not before.deleted and not self._may_replace(connection, write, before))
-            ):
-                results.append(PutResult(write.type, write.id, before.version, False, None))
-                continue
-            change = self._change(write, before, mark, deleted)
-            changes.append(change)
-            results.append(PutResult(write.type, write.id, change.version.version, True, change.version))
-        if changes:
-            self._insert(connection, changes)
-        return results
+    def _planned(
+        self, connection: Connection, writes: Sequence[PreparedWrite], *, deleted: bool = False, lock: bool = False
+    ) -> WritePlan:
+        rows = self._current(connection, [(write.type, write.id) for write in writes], lock)
+        current = {place: _state(row) for place, row in rows.items()}
+        subjects = frozenset(write.subject for write in writes)
+        keys, new = self._keyring.keys_for(connection, subjects)
+        contents = self._contents(connection, _questioned(writes, current))
+        planner = Planner(self._keyring, keys, current, contents, int(self._clock() * MILLISECONDS))
+        plan = planner.plan(writes, deleted)
+        plan.subjects = frozenset(version.subject for version, _ in plan.versions)
+        plan.new_keys = {subject: key for subject, key in new.items() if subject in plan.subjects}
+        return plan
 
-    def _may_replace(self, connection: Connection, write: PreparedWrite, before: Row[Any]) -> bool:
-        """Whether a mention says at least as much as the stored version."""
-        place = {"of_type": write.type, "of_id": write.id, "of_version": before.version}
-        row = connection.execute(_VREAD, place).one()
-        return says_as_much(write.resource, opened(self._keyring, row).resource())
-
-    def _change(self, write: PreparedWrite, before: Row[Any] | None, mark: bytes, deleted: bool) -> _Change:
-        number = 1 if before is None else before.version + 1
-        # a clock set back must not make a later version look older
-        updated = max(int(self._clock() * MILLISECONDS), 0 if before is None else before.updated)
-        content = version_content(write, number, updated)
-        version = StoredVersion(
-            write.type, write.id, number, instant(updated), content, sm3(content), write.subject, deleted, write.lineage
-        )
-        return _Change(write, version, updated, mark, before)
-
-    def _insert(self, connection: Connection, changes: Sequence[_Change]) -> None:
-        keys = self._keyring.data_keys(connection, (change.version.subject for change in changes))
-        versions: list[dict[str, Any]] = []
-        created: list[dict[str, Any]] = []
-        replaced: list[dict[str, Any]] = []
-        outbox: list[dict[str, Any]] = []
-        index: list[tuple[IndexEntry, bytes | None]] = []
-        for change in changes:
-            version = change.version
-            entry = index_entry(self._keyring, change.write.resource, version.deleted)
-            index.append((entry, None if change.before is None else change.before.terms))
-            place: dict[str, Any] = {"type": version.type, "id": version.id, "version": version.version}
-            shared: dict[str, Any] = {"updated": change.updated, "subject": version.subject, "deleted": version.deleted}
-            traced = {
-                "digest": version.digest,
-                "source_digest": version.lineage.source_digest,
-                "adapter": version.lineage.adapter,
-            }
-            sealed = keys[version.subject].seal(
-                version.content, associated_data(version.type, version.id, version.version)
+    def _contents(self, connection: Connection, wanted: Sequence[tuple[Place, int]]) -> dict[tuple[Place, int], bytes]:
+        """Return the content of stored versions that a mention has to be compared with."""
+        found: dict[tuple[Place, int], bytes] = {}
+        for start in range(0, len(wanted), SELECT_CHUNK):
+            chunk = wanted[start : start + SELECT_CHUNK]
+            places = [(type, id, version) for (type, id), version in chunk]
+            rows = connection.execute(
+                select_versions().where(tuple_(VERSION.c.type, VERSION.c.id, VERSION.c.version).in_(places))
             )
-            versions.append({**place, **shared, **traced, "sealed": sealed, "source": version.lineage.source})
-            row = {**place, **shared, "content_key": change.content_key, "terms": entry.terms}
+            found.update({((row.type, row.id), row.version): opened(self._keyring, row).content for row in rows})
+        return found
+
+    def _insert(self, connection: Connection, plan: WritePlan) -> None:
+        created: list[tuple[Any, ...]] = []
+        replaced: list[tuple[Any, ...]] = []
+        for change in plan.changes:
+            after = change.after
+            values = (after.version, after.updated, change.subject, after.content_key, after.deleted, after.terms)
             if change.before is None:
-                created.append(row)
+                created.append((*change.place, *values, after.arrival))
             else:
-                replaced.append({**row, "of_type": row.pop("type"), "of_id": row.pop("id")})
-            outbox.append({"ref": version.ref, "subject": version.subject, **traced, "stored": change.updated})
-        connection.execute(insert(VERSION), versions)
-        if created:
-            connection.execute(insert(RESOURCE), created)
-        if replaced:
-            connection.execute(_UPDATE_CURRENT, replaced)
-        write_index(connection, index)
+                replaced.append((*values, after.arrival, *change.place, change.before.version))
+        versions: list[tuple[Any, ...]] = []
+        outbox: list[tuple[str, str, bytes, bytes, str, int]] = []
+        for version, sealed in plan.versions:
+            updated, lineage = plan.updated[version.ref], version.lineage
+            traced = (lineage.source_digest, lineage.adapter)
+            place = (version.type, version.id, version.version)
+            versions.append(
+                (*place, updated, version.subject, sealed, version.digest, version.deleted, lineage.source, *traced)
+            )
+            outbox.append((version.ref, version.subject, version.digest, *traced, updated))
+        insert_rows(connection, VERSION, _VERSION_COLUMNS, versions)
+        insert_rows(connection, RESOURCE, _CURRENT_COLUMNS, created)
+        if execute_rows(connection, _UPDATE_CURRENT, replaced) != len(replaced):
+            raise VersionConflict
+        write_index(
+            connection, [(each.index, None if each.before is None else each.before.terms) for each in plan.changes]
+        )
         self._outbox.add(connection, outbox)
 
 
-def _without_repeats(writes: Sequence[PreparedWrite]) -> tuple[list[tuple[int, PreparedWrite]], dict[int, int]]:
-    """Part the writes that repeat the last one of their resource from the others.
+def _state(row: Row[Any]) -> CurrentState:
+    return CurrentState(row.version, row.updated, row.content_key, bool(row.deleted), row.terms, row.arrival)
 
-    Messages stored together name the same departments and doctors over and over. Returns the others, numbered, and for
-    each repeat the number of the write it repeats.
-    """
-    others: list[tuple[int, PreparedWrite]] = []
-    repeated: dict[int, int] = {}
-    last: dict[tuple[str, str], tuple[int, PreparedWrite]] = {}
-    for number, write in enumerate(writes):
-        before = last.get((write.type, write.id))
-        if before is not None and before[1].neutral == write.neutral:
-            repeated[number] = before[0]
-        else:
-            last[write.type, write.id] = (number, write)
-            others.append((number, write))
-    return others, repeated
+
+def _questioned(writes: Sequence[PreparedWrite], current: Mapping[Place, CurrentState]) -> list[tuple[Place, int]]:
+    """Return the stored versions that a mention among the writes differs from."""
+    asked: dict[tuple[Place, int], None] = {}
+    for write in writes:
+        state = current.get((write.type, write.id)) if write.mention else None
+        if state is not None and not state.deleted and state.content_key != write.content_key:
+            asked[(write.type, write.id), state.version] = None
+    return list(asked)

@@ -10,9 +10,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, Index, LargeBinary, String, Table, bindparam, delete, insert
+from sqlalchemy import BigInteger, Column, Connection, Index, LargeBinary, String, Table
 from sqlmodel import Field, SQLModel
 
+from bridge.storage.bulk import execute_rows, insert_rows
 from bridge.storage.keyring import KeyRing
 from bridge.storage.search_values import Span, Term, spans_of, terms_of
 
@@ -50,11 +51,8 @@ class SearchDate(SQLModel, table=True):
 TERM: Table = SearchTerm.__table__  # type: ignore[attr-defined]
 DATE: Table = SearchDate.__table__  # type: ignore[attr-defined]
 
-_INSERT_TERM = "INSERT INTO search_term (term, type, id) VALUES ({}, {}, {})"
-_DELETE_TERM = delete(TERM).where(
-    TERM.c.term == bindparam("old_term"), TERM.c.type == bindparam("old_type"), TERM.c.id == bindparam("old_id")
-)
-_DELETE_DATES = delete(DATE).where(DATE.c.type == bindparam("old_type"), DATE.c.id == bindparam("old_id"))
+_DELETE_TERM = "DELETE FROM search_term WHERE term = ? AND type = ? AND id = ?"
+_DELETE_DATES = "DELETE FROM search_date WHERE type = ? AND id = ?"
 
 
 def blind_term(keyring: KeyRing, term: Term) -> bytes:
@@ -82,28 +80,23 @@ def index_entry(keyring: KeyRing, resource: Mapping[str, Any], deleted: bool = F
 
 def write_index(connection: Connection, changes: Sequence[tuple[IndexEntry, bytes | None]]) -> None:
     """Store index entries; each comes with the terms stored for that resource before (None for a new resource)."""
-    removed: list[dict[str, Any]] = []
-    stale: list[dict[str, Any]] = []
+    removed: list[tuple[bytes, str, str]] = []
+    stale: list[tuple[str, str]] = []
     terms: list[tuple[bytes, str, str]] = []
-    dates: list[dict[str, Any]] = []
+    dates: list[tuple[str, str, str, int, int]] = []
     for entry, old in changes:
         now = set(_split(entry.terms))
-        before = set(_split(old)) if old is not None else set()
-        removed += [{"old_term": term, "old_type": entry.type, "old_id": entry.id} for term in sorted(before - now)]
-        terms += [(term, entry.type, entry.id) for term in now - before]
         if old is not None:
-            stale.append({"old_type": entry.type, "old_id": entry.id})
-        dates += [
-            {"type": entry.type, "id": entry.id, "parameter": name, "low": span.low, "high": span.high}
-            for name, span in entry.spans.items()
-        ]
-    for statement, rows in ((_DELETE_TERM, removed), (_DELETE_DATES, stale), (insert(DATE), dates)):
-        if rows:
-            connection.execute(statement, rows)
-    if terms:
-        mark = "%s" if connection.dialect.name == "postgresql" else "?"
-        # a dozen rows for each resource: handed to the driver as they are, for SQLAlchemy's part would cost most here
-        connection.exec_driver_sql(_INSERT_TERM.format(mark, mark, mark), sorted(terms))
+            before = set(_split(old))
+            removed += [(term, entry.type, entry.id) for term in before - now]
+            now -= before
+            stale.append((entry.type, entry.id))
+        terms += [(term, entry.type, entry.id) for term in now]
+        dates += [(entry.type, entry.id, name, span.low, span.high) for name, span in entry.spans.items()]
+    execute_rows(connection, _DELETE_TERM, sorted(removed))
+    execute_rows(connection, _DELETE_DATES, stale)
+    insert_rows(connection, DATE, ("type", "id", "parameter", "low", "high"), dates)
+    insert_rows(connection, TERM, ("term", "type", "id"), sorted(terms))
 
 
 def _split(terms: bytes) -> Iterable[bytes]:

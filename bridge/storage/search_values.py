@@ -9,8 +9,10 @@ from __future__ import annotations
 import calendar
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -29,6 +31,9 @@ LATEST = 2**62
 FIRST_YEAR = 1850
 LAST_YEAR = 2150
 """Years a range on a birth date is spread over."""
+
+MAX_INSTANT_CHARACTERS = 40
+"""No FHIR instant is longer; anything else is none."""
 
 Term = tuple[str, str]
 
@@ -54,6 +59,12 @@ def parse_span(text: str) -> Span | None:
 
     The precision makes the range: "2026-05" is the whole month. Without a zone the civil zone is meant.
     """
+    return _parsed_span(text) if len(text) <= MAX_INSTANT_CHARACTERS else None
+
+
+@lru_cache(maxsize=4096)
+def _parsed_span(text: str) -> Span | None:
+    """One message says the same times over and over."""
     match = _INSTANT.fullmatch(text)
     if match is None:
         return None
@@ -151,47 +162,79 @@ def birth_range(prefix: str, value: str) -> list[str]:
     return [*values, value] if prefix in {"ge", "le"} else values
 
 
-def elements(node: Any, path: str) -> Iterator[Any]:
-    """Give every element at a dotted path, through lists."""
-    head, _, rest = path.partition(".")
-    if not isinstance(node, Mapping):
-        return
-    found = node.get(head)
-    for each in found if isinstance(found, list) else [found]:
-        if each is None:
-            continue
-        if rest:
-            yield from elements(each, rest)
-        else:
-            yield each
+@dataclass(frozen=True, slots=True)
+class _Indexed:
+    """A search parameter made ready for walking resources: its paths split, its term fields written out."""
+
+    parameter: SearchParameter
+    field: str
+    paths: tuple[tuple[str, ...], ...]
+    targets: frozenset[str]
+
+
+@lru_cache(maxsize=256)
+def _indexed(kind: str) -> tuple[tuple[_Indexed, ...], tuple[_Indexed, ...]]:
+    """Return the parameters of a type that are terms, and those that are dates."""
+    made = [
+        _Indexed(
+            each,
+            f"{kind}.{each.name}",
+            tuple(tuple(path.split(".")) for path in each.paths),
+            frozenset(each.targets),
+        )
+        for each in parameters_of(kind).values()
+    ]
+    terms = tuple(each for each in made if each.parameter.kind != "date")
+    return terms, tuple(each for each in made if each.parameter.kind == "date")
+
+
+def _elements(resource: Mapping[str, Any], path: tuple[str, ...]) -> list[Any]:
+    """Return every element at a path, through lists."""
+    level: list[Any] = [resource]
+    for name in path:
+        deeper: list[Any] = []
+        for node in level:
+            found = node.get(name) if isinstance(node, dict) else None
+            if isinstance(found, list):
+                deeper += [each for each in found if each is not None]
+            elif found is not None:
+                deeper.append(found)
+        if not deeper:
+            return deeper
+        level = deeper
+    return level
 
 
 def terms_of(resource: Mapping[str, Any]) -> set[Term]:
     """Return every term of a resource."""
-    kind = resource["resourceType"]
-    found: set[Term] = set()
-    for parameter in parameters_of(kind).values():
-        if parameter.kind != "date":
-            found.update(_terms(f"{kind}.{parameter.name}", parameter, resource))
-    return found
+    found: list[Term] = []
+    for each in _indexed(resource["resourceType"])[0]:
+        add = _ADDERS[each.parameter.kind]
+        for path in each.paths:
+            for element in _elements(resource, path):
+                add(found, each, element)
+    return set(found)
 
 
 def spans_of(resource: Mapping[str, Any]) -> dict[str, Span]:
     """Return the date ranges of a resource by parameter name."""
     found: dict[str, Span] = {}
-    for parameter in parameters_of(resource["resourceType"]).values():
-        if parameter.kind != "date":
-            continue
-        spans = [span for path in parameter.paths for each in elements(resource, path) if (span := _element_span(each))]
+    for each in _indexed(resource["resourceType"])[1]:
+        spans = [
+            span
+            for path in each.paths
+            for element in _elements(resource, path)
+            if (span := _element_span(element)) is not None
+        ]
         if spans:
-            found[parameter.name] = Span(min(span.low for span in spans), max(span.high for span in spans))
+            found[each.parameter.name] = Span(min(span.low for span in spans), max(span.high for span in spans))
     return found
 
 
 def _element_span(element: Any) -> Span | None:
     if isinstance(element, str):
         return parse_span(element)
-    if not isinstance(element, Mapping):
+    if not isinstance(element, dict):
         return None
     start, end = (parse_span(str(element[name])) if element.get(name) else None for name in ("start", "end"))
     if start is None and end is None:
@@ -199,71 +242,65 @@ def _element_span(element: Any) -> Span | None:
     return Span(start.low if start else EARLIEST, end.high if end else LATEST)
 
 
-def _terms(field: str, parameter: SearchParameter, resource: Mapping[str, Any]) -> Iterator[Term]:
-    for path in parameter.paths:
-        for element in elements(resource, path):
-            if parameter.kind == "token":
-                yield from _token_element(field, parameter, element)
-            elif parameter.kind == "string":
-                yield from _string_element(field, element)
-            elif parameter.kind == "reference":
-                yield from _reference_element(field, parameter, element)
-            elif isinstance(element, str) and (parse_span(element) is not None):
-                yield from birth_terms(field, element[:10])
-
-
-def _token_element(field: str, parameter: SearchParameter, element: Any) -> Iterator[Term]:
-    if isinstance(element, bool):
-        yield from token_terms(field, None, "true" if element else "false")
-    elif isinstance(element, str):
-        yield from token_terms(field, parameter.system, element)
-    elif isinstance(element, Mapping):
+def _add_token(found: list[Term], each: _Indexed, element: Any) -> None:
+    if isinstance(element, dict):
         if "coding" in element:
-            for coding in _listed(element["coding"]):
-                yield from _token_element(field, parameter, coding)
+            codings = element["coding"]
+            for coding in codings if isinstance(codings, list) else ():  # resources are checked elsewhere
+                _add_token(found, each, coding)
         elif "code" in element:
-            yield from token_terms(field, _text(element.get("system")), _text(element["code"]))
+            found.extend(token_terms(each.field, _text(element.get("system")), _text(element["code"])))
         elif "value" in element:
-            system = _text(element.get("system"))
-            if parameter.contact and system != parameter.contact:
-                return
-            yield from token_terms(field, system, _text(element["value"]))
-
-
-def _listed(value: Any) -> list[Any]:
-    """Return a list as it is and nothing for what is none: resources are checked elsewhere, and this must not fail."""
-    return value if isinstance(value, list) else []
+            system, contact = _text(element.get("system")), each.parameter.contact
+            if not contact or system == contact:
+                found.extend(token_terms(each.field, system, _text(element["value"])))
+    elif isinstance(element, bool):
+        found.extend(token_terms(each.field, None, "true" if element else "false"))
+    elif isinstance(element, str):
+        found.extend(token_terms(each.field, each.parameter.system, element))
 
 
 def _text(value: Any) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _string_element(field: str, element: Any) -> Iterator[Term]:
+def _add_string(found: list[Term], each: _Indexed, element: Any) -> None:
     if isinstance(element, str):
-        yield from _strings(field, [element])
-    elif isinstance(element, Mapping):  # a HumanName: every way in which it is usually typed in
-        family = _text(element.get("family")) or ""
-        given = [each for each in _listed(element.get("given")) if isinstance(each, str)]
-        parts = [_text(element.get("text")) or "", family, *given]
+        texts = [element]
+    elif isinstance(element, dict):  # a HumanName: every way in which it is usually typed in
+        family, names = _text(element.get("family")) or "", element.get("given")
+        given = [name for name in names if isinstance(name, str)] if isinstance(names, list) else []
+        texts = [_text(element.get("text")) or "", family, *given]
         if family and given:
-            parts += [family + "".join(given), " ".join([family, *given]), " ".join([*given, family])]
-        yield from _strings(field, parts)
-
-
-def _strings(field: str, texts: Iterable[str]) -> Iterator[Term]:
+            texts += [family + "".join(given), " ".join([family, *given]), " ".join([*given, family])]
+    else:
+        return
     for text in texts:
         value = normalised(text)
         if value:
-            yield field, value
+            found.append((each.field, value))
 
 
-def _reference_element(field: str, parameter: SearchParameter, element: Any) -> Iterator[Term]:
-    literal = element.get("reference") if isinstance(element, Mapping) else element
+def _add_reference(found: list[Term], each: _Indexed, element: Any) -> None:
+    literal = element.get("reference") if isinstance(element, dict) else element
     if not isinstance(literal, str) or literal.startswith("#"):
         return
     form = reference_form(literal)
-    parts = form.split("/")
-    if parameter.targets and (len(parts) < 2 or parts[-2] not in parameter.targets):
-        return
-    yield field, form
+    if each.targets:
+        parts = form.split("/")
+        if len(parts) < 2 or parts[-2] not in each.targets:
+            return
+    found.append((each.field, form))
+
+
+def _add_birth(found: list[Term], each: _Indexed, element: Any) -> None:
+    if isinstance(element, str) and parse_span(element) is not None:
+        found.extend(birth_terms(each.field, element[:10]))
+
+
+_ADDERS: Mapping[str, Callable[[list[Term], _Indexed, Any], None]] = {
+    "token": _add_token,
+    "string": _add_string,
+    "reference": _add_reference,
+    "birthdate": _add_birth,
+}

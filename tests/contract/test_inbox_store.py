@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from bridge.errors import Conflict, InvalidRequest, KeyDestroyed, LeaseLost, NotFound, Overloaded
 from bridge.storage.database import open_database, write_transaction
-from bridge.storage.inbox import Claim, Delivery, Inbox, Refusal
+from bridge.storage.inbox import Backlog, Claim, Delivery, Inbox, InboxBounds, InboxFilter, Refusal
 from bridge.storage.inbox_claims import MAX_ATTEMPTS, MAX_CRASHES, SOLO_CRASHES
 from tests.stores import Stores
 
@@ -114,7 +116,7 @@ def test_repeated_faults_of_the_node_end_in_dead_with_growing_pauses(stores: Sto
     assert state == "dead"
     assert pauses[:-1] == sorted(pauses[:-1])
     assert pauses[-2] > pauses[0]
-    assert stores.inbox.list("dead")[0].reason == "the node's database is not available"
+    assert stores.inbox.list(InboxFilter("dead"))[0].reason == "the node's database is not available"
     assert claimed(stores) == ["c2"]
 
 
@@ -197,8 +199,8 @@ def test_a_list_shows_no_content(stores: Stores) -> None:
     assert detail.issues[0]["location"] == "PID-30"
     assert detail.versions == ("Patient/p1/_history/1",)
     assert stores.inbox.show(failed.id).issues == ()
-    assert stores.inbox.list("failed") == [failed]
-    assert stores.inbox.list(source="nobody") == []
+    assert stores.inbox.list(InboxFilter("failed")) == [failed]
+    assert stores.inbox.list(InboxFilter(source="nobody")) == []
     assert stores.inbox.list(before=failed.id, limit=1) == [stored]
 
 
@@ -210,16 +212,16 @@ def test_rerun_one_and_many(stores: Stores) -> None:
         stores.inbox.rerun(waiting)
     with pytest.raises(NotFound):
         stores.inbox.rerun(999)
-    assert stores.inbox.rerun_all(source="lis") == 0
-    assert stores.inbox.rerun_all("dead") == 0
-    assert stores.inbox.rerun_all("failed", "his") == 2
+    assert stores.inbox.rerun_all(InboxFilter(source="lis")).messages == 0
+    assert stores.inbox.rerun_all(InboxFilter("dead")).messages == 0
+    assert stores.inbox.rerun_all(InboxFilter("failed", "his")).messages == 2
     assert claimed(stores) == ["c0", "c1", "c2", "c9"]
 
 
 @pytest.mark.parametrize("state", ["stored", "received", "unheard"])
 def test_only_what_failed_is_run_again_in_bulk(stores: Stores, state: str) -> None:
     with pytest.raises(InvalidRequest):
-        stores.inbox.rerun_all(state)
+        stores.inbox.rerun_all(InboxFilter(state))
 
 
 def test_old_messages_are_removed_by_state(stores: Stores) -> None:
@@ -234,15 +236,134 @@ def test_old_messages_are_removed_by_state(stores: Stores) -> None:
     assert stores.inbox.counts() == {"received": 1, "stored": 0, "failed": 0, "dead": 0}
 
 
-def test_a_full_inbox_takes_nothing_and_says_so(stores: Stores) -> None:
-    small = Inbox(stores.engine, stores.keyring, stores.clock, max_waiting=1)
-    small.accept(delivery(1))
-    small._counted = float("-inf")  # it is counted every few seconds only
+BOUNDS = [
+    pytest.param(InboxBounds(max_messages=10), "inbox.max_messages", id="messages"),
+    pytest.param(InboxBounds(max_bytes=11 * len(b"MSH|1")), "inbox.max_bytes", id="bytes"),
+]
+
+
+@pytest.mark.parametrize(("bounds", "named"), BOUNDS)
+def test_a_full_inbox_refuses_by_name_and_takes_again_when_there_is_room(
+    stores: Stores, bounds: InboxBounds, named: str
+) -> None:
+    inbox = Inbox(stores.engine, stores.keyring, stores.clock, bounds=bounds)
+    moment = [0.0]
+    inbox.gate._monotonic = lambda: moment[0]
+    for number in range(10):
+        inbox.accept(delivery(number))
+    with pytest.raises(Overloaded, match=named):
+        inbox.accept(delivery(10))
+    assert inbox.accept(delivery(3)).replayed, "a redelivery is answered as ever"
+    finish(stores, stores.inbox.claim("w1", 1)[0])
+    moment[0] += 1
+    with pytest.raises(Overloaded):  # one place is free, a tenth of all must be
+        inbox.accept(delivery(10))
+    finish(stores, stores.inbox.claim("w1", 1)[0])
+    moment[0] += 1
+    assert not inbox.accept(delivery(10)).replayed
+    assert stores.inbox.counts() == {"received": 9, "stored": 2, "failed": 0, "dead": 0}
+    inbox.close()
     with pytest.raises(Overloaded):
-        small.accept(delivery(2))
-    small.close()
-    with pytest.raises(Overloaded):
-        small.accept(delivery(3))
+        inbox.accept(delivery(11))
+
+
+def test_a_disk_that_fills_up_is_noticed_before_it_is_full(
+    stores: Stores, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    free = [1000]
+    monkeypatch.setattr("bridge.storage.inbox_bounds.shutil.disk_usage", lambda path: SimpleNamespace(free=free[0]))
+    inbox = Inbox(
+        stores.engine, stores.keyring, stores.clock, bounds=InboxBounds(min_free_bytes=900, directory=tmp_path)
+    )
+    inbox.accept(delivery(1))
+    free[0] = 899
+    with pytest.raises(Overloaded, match="min_free_bytes"):
+        inbox.accept(delivery(2))
+    free[0] = 950
+    with pytest.raises(Overloaded):  # a tenth more than the bound must be free again
+        inbox.accept(delivery(2))
+    free[0] = 1001
+    inbox.accept(delivery(2))
+    inbox.close()
+
+
+def test_the_backlog_is_told_by_messages_bytes_and_age(stores: Stores) -> None:
+    assert stores.inbox.backlog() == Backlog(0, 0, None)
+    first = int(stores.clock() * 1000)
+    stores.inbox.accept(delivery(1))
+    stores.clock.forward(5)
+    stores.inbox.accept(delivery(22))
+    stores.inbox.accept(delivery(3, refusal=Refusal("malformed")))
+    assert stores.inbox.backlog() == Backlog(2, len(b"MSH|1") + len(b"MSH|22"), first)
+
+
+def test_a_list_is_filtered_by_what_a_person_knows(stores: Stores) -> None:
+    for number, patient in ((1, "100^HOSP"), (2, "200^HOSP"), (3, "100^HOSP")):
+        stores.inbox.accept(delivery(number, patient))
+        stores.clock.forward(10)
+    stores.inbox.accept(delivery(4, refusal=Refusal("malformed", "PID-7")))
+    began = int(stores.clock() * 1000) - 30_000
+
+    def numbers(**chosen: Any) -> list[str]:
+        return [entry.control_id for entry in stores.inbox.list(InboxFilter(**chosen))]
+
+    assert numbers(patient="100^HOSP") == ["c3", "c1"]
+    assert numbers(patient="100") == []
+    assert numbers(code="malformed") == ["c4"]
+    assert numbers(control_id="c2", source="his") == ["c2"]
+    assert numbers(since=began + 10_000) == ["c4", "c3", "c2"]
+    assert numbers(since=began, until=began + 20_000) == ["c2", "c1"]
+    assert numbers(event="ADT^A01", state="received", until=began + 1) == ["c1"]
+    finish(stores, stores.inbox.claim("w1", 1)[0], subject="Patient/p1")
+    assert numbers(subject="Patient/p1") == ["c1"]
+
+
+def test_a_bulk_rerun_goes_in_portions_and_tells_how_far_it_is(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.storage.inbox_desk.CHUNK_ROWS", 2)
+    for number in range(7):
+        stores.inbox.accept(delivery(number, refusal=Refusal("unmappable" if number % 7 else "malformed")))
+    progress = stores.inbox.rerun_all(InboxFilter(code="unmappable"))
+    assert (progress.messages, progress.waiting) == (6, 6)
+    first, second, third = stores.inbox.claim("w1", 3)
+    finish(stores, first)
+    stores.inbox.refuse(second, Refusal("unmappable"))
+    progress = stores.inbox.rerun_progress(progress.id)
+    assert progress.counts == {"received": 4, "stored": 1, "failed": 1, "dead": 0}
+    again = stores.inbox.rerun_all(InboxFilter(code="unmappable"))
+    assert (again.messages, again.id > progress.id) == (1, True)
+    stores.inbox.release([third])
+    assert stores.inbox.rerun_all(InboxFilter("failed")).messages == 1  # the malformed one
+    with pytest.raises(NotFound):
+        stores.inbox.rerun_progress(99)
+
+
+def test_numbers_are_never_used_again(stores: Stores) -> None:
+    last = stores.inbox.accept(delivery(1, refusal=Refusal("malformed"))).id
+    stores.clock.forward(10)
+    assert stores.inbox.purge(stores.clock(), ["failed"]) == 1
+    assert stores.inbox.accept(delivery(2)).id > last
+
+
+def test_what_was_stored_longest_ago_goes_first_when_room_is_short(stores: Stores) -> None:
+    for number in range(1, 6):
+        stores.inbox.accept(delivery(number))
+        finish(stores, stores.inbox.claim("w1", 1)[0])
+        stores.clock.forward(1)
+    stores.inbox.accept(delivery(6))
+    assert stores.inbox.purge_to_size(100) == 0
+    assert stores.inbox.purge_to_size(2 * len(b"MSH|1")) == 3
+    assert [entry.control_id for entry in stores.inbox.list()] == ["c6", "c5", "c4"]
+    assert stores.inbox.purge_to_size(0) == 2
+
+
+def test_the_outcome_of_what_no_longer_waits(stores: Stores) -> None:
+    ids = [stores.inbox.accept(delivery(number)).id for number in (1, 2, 3)]
+    one, two, _ = stores.inbox.claim("w1", 3)
+    finish(stores, one)
+    stores.inbox.refuse(two, Refusal("unmappable", "PID-8", "no map"))
+    found = stores.inbox.finished(ids)
+    assert {number: entry.state for number, entry in found.items()} == {ids[0]: "stored", ids[1]: "failed"}
+    assert found[ids[1]].location == "PID-8"
 
 
 def test_erased_content_is_gone_and_cannot_be_run_again(stores: Stores) -> None:
@@ -253,7 +374,7 @@ def test_erased_content_is_gone_and_cannot_be_run_again(stores: Stores) -> None:
     with pytest.raises(Conflict):
         stores.inbox.rerun(accepted.id)
     assert stores.inbox.show(accepted.id).entry.digest == ""
-    stores.run("UPDATE inbox SET state = 'received'")
+    stores.run("UPDATE inbox SET state = 'received', finished = NULL")
     [claim] = stores.inbox.claim("w1", 1)
     with pytest.raises(KeyDestroyed):
         stores.inbox.raw(claim)

@@ -16,7 +16,7 @@ from bridge.process_identity import process_name
 from bridge.services.identity import IdentityService, subject_of
 from bridge.services.ingest import IngestService, acknowledgement_code
 from bridge.storage.database import write_transaction
-from bridge.storage.inbox import Inbox
+from bridge.storage.inbox import Inbox, InboxFilter
 from fhir_adapters import ConversionResult, Issue, SourceProfile
 from fhir_adapters.errors import ValidationError
 from tests.stores import Stores, observation, patient
@@ -133,14 +133,14 @@ def test_a_refused_message_can_be_taken_after_a_fix(stores: Stores) -> None:
     stores.inbox.rerun(answer.id)
     assert ingest.process(10).refused == 1
     fixed = service(stores, lambda raw, format, profile: bundle(patient()))
-    assert stores.inbox.rerun_all("failed") == 1
+    assert stores.inbox.rerun_all(InboxFilter("failed")).messages == 1
     assert fixed.process(10).stored == 1
 
 
 @pytest.mark.parametrize("fault", [Overloaded(), DatabaseUnavailable()])
 def test_what_could_not_be_kept_is_answered_with_try_again(stores: Stores, fault: Exception) -> None:
     class Broken(Inbox):
-        def accept(self, delivery: Any) -> Any:
+        def accept_later(self, delivery: Any) -> Any:
             raise fault
 
     inbox = Broken(stores.engine, stores.keyring, stores.clock)
@@ -148,6 +148,110 @@ def test_what_could_not_be_kept_is_answered_with_try_again(stores: Stores, fault
     answer = ingest.receive("his", message())
     assert (answer.code, answer.id, answer.accepted) == ("AE", None, False)
     assert stores.inbox.counts()["received"] == 0
+
+
+class Mapping:
+    """A converter with a fault for some messages; a message says the patient's family name in PID-5."""
+
+    def __init__(self) -> None:
+        self.broken: set[str] = set()
+
+    def __call__(self, raw: bytes, format: str, profile: SourceProfile) -> ConversionResult:
+        control_id = raw.decode().split("|")[9]
+        if control_id in self.broken:
+            raise ValidationError("not valid", "Patient: gender")
+        family = raw.decode().split("PID|1||")[1].split("|")[2].split("^")[0]
+        provenance = {"resourceType": "Provenance", "id": control_id, "target": [{"reference": "Patient/p1"}]}
+        return bundle(patient(name=[{"family": family}]), provenance)
+
+
+def family_names(stores: Stores) -> list[str]:
+    """What the patient was called, oldest first."""
+    history = stores.records.history("Patient", "p1", count=100).entries
+    return [each.resource()["name"][0]["family"] for each in reversed(history)]
+
+
+def named(number: int, family: str) -> bytes:
+    return message(number).replace("张".encode(), family.encode())
+
+
+def test_an_older_message_run_again_replaces_nothing_that_a_later_one_wrote(stores: Stores) -> None:
+    mapping = Mapping()
+    ingest = service(stores, mapping)
+    mapping.broken = {"C1"}
+    older = ingest.receive("his", named(1, "旧"))
+    ingest.receive("his", named(2, "新"))
+    while ingest.process(10):
+        pass
+    assert stores.inbox.counts()["failed"] == 1
+    mapping.broken = set()
+    stores.inbox.rerun(older.id)
+    assert ingest.process(10).stored == 1
+    assert family_names(stores) == ["新"]
+    detail = stores.inbox.show(older.id)
+    assert detail.versions == ("Patient/p1/_history/1", "Provenance/C1/_history/1")
+    assert [(each["code"], each["location"]) for each in detail.issues] == [("outdated", "Patient/p1")]
+    assert stores.records.read("Provenance", "C1").version == 1, "what only the older message says is stored"
+
+
+def test_a_message_run_again_replaces_what_it_wrote_itself(stores: Stores) -> None:
+    mapping = Mapping()
+    ingest = service(stores, mapping)
+    only = ingest.receive("his", named(1, "错"))
+    ingest.process(10)
+    mended = service(stores, lambda *_: bundle(patient(name=[{"family": "对"}])))
+    stores.inbox.rerun(only.id)
+    assert mended.process(10).stored == 1
+    assert family_names(stores) == ["错", "对"]
+
+
+def test_a_later_message_that_said_the_same_is_the_last_word_too(stores: Stores) -> None:
+    """1 says A, 2 fails, 3 says A again and makes no version: 2, run again, must not bring B back."""
+    mapping = Mapping()
+    ingest = service(stores, mapping)
+    mapping.broken = {"C2"}
+    ids = [ingest.receive("his", named(number, family)).id for number, family in ((1, "甲"), (2, "乙"), (3, "甲"))]
+    while ingest.process(10):
+        pass
+    mapping.broken = set()
+    stores.inbox.rerun(ids[1])
+    ingest.process(10)
+    assert family_names(stores) == ["甲"]
+    stores.inbox.rerun(ids[0])
+    assert ingest.process(10).stored == 1
+    assert [each["code"] for each in stores.inbox.show(ids[0]).issues] == [], "it says what stands there"
+
+
+def test_failed_messages_of_one_patient_are_run_again_in_their_order(stores: Stores) -> None:
+    mapping = Mapping()
+    ingest = service(stores, mapping)
+    mapping.broken = {"C1", "C2", "C3"}
+    for number, family in ((1, "甲"), (2, "乙"), (3, "丙")):
+        ingest.receive("his", named(number, family))
+    while ingest.process(10):
+        pass
+    mapping.broken = set()
+    assert stores.inbox.rerun_all().messages == 3
+    while ingest.process(10):
+        pass
+    assert family_names(stores) == ["甲", "乙", "丙"]
+
+
+def test_a_message_stored_late_by_a_slow_process_does_not_undo_a_quicker_one(stores: Stores) -> None:
+    """Two sources name one patient differently, so nothing keeps their order but the order of arrival."""
+    first = ingest_of_patient(stores, "先")
+    second = ingest_of_patient(stores, "后")
+    first.receive("his", message(1, mrn="100"))
+    second.receive("lis", message(2, mrn="999"))
+    [slow] = stores.inbox.claim(process_name("slow"), 1)
+    assert second.process(10).stored == 1
+    stores.inbox.release([slow])
+    assert first.process(10).stored == 1
+    assert family_names(stores) == ["后"]
+
+
+def ingest_of_patient(stores: Stores, family: str) -> IngestService:
+    return service(stores, lambda *_: bundle(patient(name=[{"family": family}])))
 
 
 def test_a_source_without_a_profile_is_refused(stores: Stores) -> None:
@@ -211,7 +315,7 @@ def test_a_fault_of_the_node_postpones(stores: Stores, monkeypatch: pytest.Monke
     ingest = service(stores)
     ingest.receive("his", message())
     with monkeypatch.context() as patched:
-        patched.setattr("bridge.services.ingest.transact", _raising(fault))
+        patched.setattr("bridge.services.processing.contested", _raising(fault))
         assert ingest.process(10).postponed == 1
     assert not ingest.process(10)
     stores.clock.forward(2)
@@ -219,10 +323,10 @@ def test_a_fault_of_the_node_postpones(stores: Stores, monkeypatch: pytest.Monke
 
 
 def _raising(fault: Exception) -> Callable[..., Any]:
-    def transact(*_: Any) -> Any:
+    def contested(*_: Any) -> Any:
         raise fault
 
-    return transact
+    return contested
 
 
 def test_effects_of_a_worker_that_lost_its_lease_are_undone(stores: Stores) -> None:

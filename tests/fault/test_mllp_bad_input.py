@@ -25,6 +25,9 @@ MAX_FRAME_BYTES = 4096
 @dataclass(frozen=True)
 class FakeReply:
     ack: bytes
+    wanted: bool = True
+    id: int | None = 1
+    follow_up: bool = False
 
 
 class FakeInbox:

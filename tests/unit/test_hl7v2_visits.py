@@ -43,7 +43,9 @@ def test_status_by_event(trigger: str, status: str) -> None:
     assert encounter(trigger)[0]["status"] == status
 
 
-ABOUT_VISITS = [name for name, event in ADT_EVENTS.items() if event.person not in ("link", "unlink") and not event.place]
+ABOUT_VISITS = [
+    name for name, event in ADT_EVENTS.items() if event.person not in ("link", "unlink") and not event.place
+]
 
 
 @pytest.mark.parametrize("trigger", ABOUT_VISITS)

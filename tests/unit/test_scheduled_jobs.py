@@ -29,7 +29,7 @@ class Ingest:
     calls: int = 0
     called: threading.Event = field(default_factory=threading.Event)
 
-    def process(self, limit: int) -> int:
+    def process(self, limit: int, stopping: Any = None) -> int:
         self.calls += 1
         if self.calls <= self.failures:
             raise DatabaseUnavailable
