@@ -7,30 +7,41 @@ bounded before anything is computed. Reading raises ``FormatError`` only.
 
 from __future__ import annotations
 
+import base64
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from anchor import canonical, merkle
-from anchor.errors import CanonicalError, FormatError
+from anchor.errors import FormatError
 from anchor.gm import sm3
+from anchor.receipt_fields import (
+    HEX32,
+    MAX_PROOF,
+    VERSION,
+    base64_octets,
+    fields_of,
+    index,
+    items,
+    load,
+    note,
+    octets,
+    proof,
+    text,
+    version,
+)
+from anchor.timestamp import MAX_TOKEN_BYTES
 
 State = Literal["pending", "committed", "witnessed"]
 STATES: tuple[State, ...] = ("pending", "committed", "witnessed")
 """How far a receipt has come, weakest first: the institution's word, on the ledger, cosigned by a quorum."""
-VERSION = 1
 MAX_RECEIPT_BYTES = 8 * 1024 * 1024
 """Bytes: a disclosure of 20,000 records (the largest release) with its seven transactions."""
-MAX_PROOF = 64
-"""Hashes in one proof: enough for a log of 2^63 entries."""
 MAX_DISCLOSED = 20_000
 """Records named in one disclosure receipt."""
-MAX_NOTE_CHARACTERS = 64 * 1024
 MAX_STATE_PAIRS = 8192
 """Pairs in one bucket of the state tree: reached at 500 million values."""
-MAX_INDEX = 2**53 - 1
-"""The largest integer that every JSON reader keeps exactly."""
 
 GRANT, REQUEST, PERMIT, RELEASE, RECEIVE, REVOKE = "grant", "request", "permit", "release", "receive", "revoke"
 ROLES = (GRANT, REQUEST, PERMIT, RELEASE, RECEIVE, REVOKE)
@@ -38,7 +49,6 @@ ROLES = (GRANT, REQUEST, PERMIT, RELEASE, RECEIVE, REVOKE)
 MAX_AMENDMENTS = 256
 """Changes of one grant: one a fortnight for the ten years a grant may last."""
 
-_HEX32 = re.compile(r"[0-9a-f]{64}\Z")
 _HEX16 = re.compile(r"[0-9a-f]{32}\Z")
 _HEX64 = re.compile(r"[0-9a-f]{128}\Z")
 _SALT = re.compile(r"(?:[0-9a-f]{2}){16,64}\Z")
@@ -49,6 +59,7 @@ _SOURCE = re.compile(r"(?:[0-9a-f]{64})?\Z")
 _ADAPTER = re.compile(r"[!-~]{1,100}\Z")
 _STATE_KEY = re.compile(r"[!-~]{1,200}\Z")
 _RECORD_FIELDS = ("v", "kind", "chain", "state", "ledger", "entry", "log", "publication")
+_OPTIONAL = ("timestamp",)
 _DISCLOSURE_FIELDS = (
     *("v", "kind", "chain", "state", "ledger"),
     *("request", "statement", "transactions", "amendments", "disclosed", "grant"),
@@ -90,7 +101,7 @@ class LogEntry:
     @classmethod
     def parse(cls, content: bytes) -> LogEntry:
         """Read an entry's bytes; raises ``FormatError`` for anything but the one encoding that ``dump`` gives."""
-        entry = cls.read(_load(content, 4096, "the log entry"))
+        entry = cls.read(load(content, 4096, "the log entry"))
         if entry.dump() != content:
             raise FormatError("the log entry is not canonical JSON")
         return entry
@@ -98,15 +109,15 @@ class LogEntry:
     @classmethod
     def read(cls, value: Any) -> LogEntry:
         """Read an entry from JSON values; raises ``FormatError``."""
-        fields = _object(value, ("v", "org", "ref", "digest", "source", "adapter", "salt"), "entry")
-        _version(fields["v"], "entry")
+        fields = fields_of(value, ("v", "org", "ref", "digest", "source", "adapter", "salt"), "entry")
+        version(fields["v"], "entry")
         return cls(
-            org=_text(fields["org"], _ORG, "entry.org"),
-            ref=_text(fields["ref"], _REF, "entry.ref"),
-            digest=_bytes(fields["digest"], _HEX32, "entry.digest"),
-            source=_bytes(fields["source"], _SOURCE, "entry.source"),
-            adapter=_text(fields["adapter"], _ADAPTER, "entry.adapter"),
-            salt=_bytes(fields["salt"], _SALT, "entry.salt"),
+            org=text(fields["org"], _ORG, "entry.org"),
+            ref=text(fields["ref"], _REF, "entry.ref"),
+            digest=octets(fields["digest"], HEX32, "entry.digest"),
+            source=octets(fields["source"], _SOURCE, "entry.source"),
+            adapter=text(fields["adapter"], _ADAPTER, "entry.adapter"),
+            salt=octets(fields["salt"], _SALT, "entry.salt"),
         )
 
 
@@ -142,6 +153,18 @@ class StateEvidence:
 
 
 @dataclass(frozen=True, slots=True)
+class TimestampEvidence:
+    """An RFC 3161 token over the text of a ledger checkpoint that extends the receipt's own.
+
+    ``proof``: the consistency proof from the receipt's ledger checkpoint to it, empty when both have one size.
+    """
+
+    text: bytes
+    proof: tuple[bytes, ...]
+    token: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class RecordReceipt:
     """That one record version was logged by its institution, and when. Holds nothing of any other record."""
 
@@ -151,6 +174,7 @@ class RecordReceipt:
     log: LogProof
     publication: Committed | None
     ledger: bytes | None
+    timestamp: TimestampEvidence | None = None
 
     kind: Literal["record"] = "record"
 
@@ -173,6 +197,7 @@ class DisclosureReceipt:
     disclosed: tuple[bytes, ...]
     grant: StateEvidence | None
     ledger: bytes
+    timestamp: TimestampEvidence | None = None
 
     kind: Literal["disclosure"] = "disclosure"
 
@@ -182,7 +207,7 @@ Receipt = RecordReceipt | DisclosureReceipt
 
 def parse_receipt(content: bytes) -> Receipt:
     """Read a receipt file; raises ``FormatError`` naming the field that is not of its form."""
-    value = _load(content, MAX_RECEIPT_BYTES, "the receipt")
+    value = load(content, MAX_RECEIPT_BYTES, "the receipt")
     kind = value.get("kind") if isinstance(value, dict) else None
     if kind == "record":
         return _record(value)
@@ -222,6 +247,12 @@ def dump_receipt(receipt: Receipt) -> bytes:
         "state": receipt.state,
         "ledger": None if receipt.ledger is None else {"checkpoint": receipt.ledger.decode("utf-8")},
     }
+    if receipt.timestamp is not None:
+        value["timestamp"] = {
+            "text": receipt.timestamp.text.decode("utf-8"),
+            "proof": [node.hex() for node in receipt.timestamp.proof],
+            "token": base64.b64encode(receipt.timestamp.token).decode("ascii"),
+        }
     if isinstance(receipt, RecordReceipt):
         checkpoint = receipt.log.checkpoint
         value["entry"] = receipt.entry.value()
@@ -255,33 +286,36 @@ def _state_value(state: StateEvidence) -> dict[str, Any]:
 
 
 def _record(value: dict[str, Any]) -> RecordReceipt:
-    fields = _object(value, _RECORD_FIELDS, "receipt")
-    _version(fields["v"], "receipt")
-    log = _object(fields["log"], ("index", "proof", "checkpoint"), "log")
+    fields = fields_of(value, _RECORD_FIELDS, "receipt", _OPTIONAL)
+    version(fields["v"], "receipt")
+    log = fields_of(fields["log"], ("index", "proof", "checkpoint"), "log")
     publication = fields["publication"]
     receipt = RecordReceipt(
-        chain=_text(fields["chain"], _CHAIN, "chain"),
+        chain=text(fields["chain"], _CHAIN, "chain"),
         state=_state(fields["state"]),
         entry=LogEntry.read(fields["entry"]),
         log=LogProof(
-            index=_index(log["index"], "log.index"),
-            proof=_proof(log["proof"], "log.proof"),
-            checkpoint=None if log["checkpoint"] is None else _note(log["checkpoint"], "log.checkpoint"),
+            index=index(log["index"], "log.index"),
+            proof=proof(log["proof"], "log.proof"),
+            checkpoint=None if log["checkpoint"] is None else note(log["checkpoint"], "log.checkpoint"),
         ),
         publication=None if publication is None else _committed(publication, "publication"),
         ledger=_ledger(fields["ledger"]),
+        timestamp=_timestamp(fields),
     )
     pending = receipt.state == "pending"
     if (receipt.publication is None) != pending or (receipt.ledger is None) != pending:
         raise FormatError("a receipt has a publication and a ledger checkpoint unless it is pending")
     if (receipt.log.checkpoint is None) == pending:
         raise FormatError("a receipt has the log's own checkpoint only while it is pending")
+    if pending and receipt.timestamp is not None:
+        raise FormatError("a pending receipt has no time stamp: that is over the ledger")
     return receipt
 
 
 def _disclosure(value: dict[str, Any]) -> DisclosureReceipt:
-    fields = _object(value, _DISCLOSURE_FIELDS, "receipt")
-    _version(fields["v"], "receipt")
+    fields = fields_of(value, _DISCLOSURE_FIELDS, "receipt", _OPTIONAL)
+    version(fields["v"], "receipt")
     transactions = fields["transactions"]
     if not isinstance(transactions, dict) or not set(transactions) <= set(ROLES):
         raise FormatError(f"transactions are named {', '.join(ROLES)}")
@@ -294,98 +328,59 @@ def _disclosure(value: dict[str, Any]) -> DisclosureReceipt:
     if statement is not None and not isinstance(statement, dict):
         raise FormatError("statement is an object or null")
     return DisclosureReceipt(
-        chain=_text(fields["chain"], _CHAIN, "chain"),
+        chain=text(fields["chain"], _CHAIN, "chain"),
         state=state,
-        request=_text(fields["request"], _HEX16, "request"),
+        request=text(fields["request"], _HEX16, "request"),
         statement=statement,
         transactions={role: _committed(transactions[role], role) for role in ROLES if role in transactions},
-        amendments=tuple(_committed(item, "amendments") for item in _list(fields["amendments"], MAX_AMENDMENTS)),
-        disclosed=tuple(_bytes(item, _HEX32, "disclosed") for item in _list(fields["disclosed"], MAX_DISCLOSED)),
+        amendments=tuple(_committed(item, "amendments") for item in items(fields["amendments"], MAX_AMENDMENTS)),
+        disclosed=tuple(octets(item, HEX32, "disclosed") for item in items(fields["disclosed"], MAX_DISCLOSED)),
         grant=None if fields["grant"] is None else _grant(fields["grant"]),
         ledger=ledger,
+        timestamp=_timestamp(fields),
     )
 
 
-def _list(value: Any, limit: int) -> list[Any]:
-    if not isinstance(value, list) or len(value) > limit:
-        raise FormatError(f"a receipt's field is a list of at most {limit}")
-    return value
+def _timestamp(fields: dict[str, Any]) -> TimestampEvidence | None:
+    if "timestamp" not in fields:
+        return None
+    stamp = fields_of(fields["timestamp"], ("text", "proof", "token"), "timestamp")
+    return TimestampEvidence(
+        text=note(stamp["text"], "timestamp.text"),
+        proof=proof(stamp["proof"], "timestamp.proof"),
+        token=base64_octets(stamp["token"], MAX_TOKEN_BYTES, "timestamp.token"),
+    )
 
 
 def _grant(value: Any) -> StateEvidence:
-    fields = _object(value, ("key", "value", "proof"), "grant")
+    fields = fields_of(value, ("key", "value", "proof"), "grant")
     if fields["value"] is not None and not isinstance(fields["value"], dict):
         raise FormatError("grant.value is an object or null")
-    proof = _object(fields["proof"], ("v", "pairs", "path"), "grant.proof")
-    _version(proof["v"], "grant.proof")
-    for pair in _list(proof["pairs"], MAX_STATE_PAIRS):
-        _text(pair, _HEX64, "grant.proof.pairs")
-    for node in _list(proof["path"], MAX_PROOF):
-        _text(node, _HEX32, "grant.proof.path")
-    return StateEvidence(_text(fields["key"], _STATE_KEY, "grant.key"), fields["value"], canonical.dump(proof))
+    proof = fields_of(fields["proof"], ("v", "pairs", "path"), "grant.proof")
+    version(proof["v"], "grant.proof")
+    for pair in items(proof["pairs"], MAX_STATE_PAIRS):
+        text(pair, _HEX64, "grant.proof.pairs")
+    for node in items(proof["path"], MAX_PROOF):
+        text(node, HEX32, "grant.proof.path")
+    return StateEvidence(text(fields["key"], _STATE_KEY, "grant.key"), fields["value"], canonical.dump(proof))
 
 
 def _committed(value: Any, what: str) -> Committed:
-    fields = _object(value, ("envelope", "entry", "index", "proof"), what)
+    fields = fields_of(value, ("envelope", "entry", "index", "proof"), what)
     if not isinstance(fields["envelope"], dict) or not isinstance(fields["entry"], dict):
         raise FormatError(f"{what}.envelope and {what}.entry are objects")
     return Committed(
         envelope=canonical.dump(fields["envelope"]),
         entry=canonical.dump(fields["entry"]),
-        index=_index(fields["index"], f"{what}.index"),
-        proof=_proof(fields["proof"], f"{what}.proof"),
+        index=index(fields["index"], f"{what}.index"),
+        proof=proof(fields["proof"], f"{what}.proof"),
     )
 
 
 def _ledger(value: Any) -> bytes | None:
     if value is None:
         return None
-    return _note(_object(value, ("checkpoint",), "ledger")["checkpoint"], "ledger.checkpoint")
-
-
-def _load(content: bytes, limit: int, what: str) -> Any:
-    if len(content) > limit:
-        raise FormatError(f"{what} is at most {limit} bytes")
-    try:
-        return canonical.load(content)
-    except CanonicalError as error:
-        raise FormatError(f"{what} is not JSON: {error}") from None
-
-
-def _object(value: Any, names: tuple[str, ...], what: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise FormatError(f"{what} is an object")
-    if value.keys() != set(names):
-        raise FormatError(f"{what} has exactly the fields {', '.join(names)}")
-    return value
-
-
-def _text(value: Any, form: re.Pattern[str], what: str) -> str:
-    if not isinstance(value, str) or not form.match(value):
-        raise FormatError(f"{what} is not of its form")
-    return value
-
-
-def _bytes(value: Any, form: re.Pattern[str], what: str) -> bytes:
-    return bytes.fromhex(_text(value, form, what))
-
-
-def _index(value: Any, what: str) -> int:
-    if type(value) is not int or not 0 <= value <= MAX_INDEX:
-        raise FormatError(f"{what} is a whole number")
-    return value
-
-
-def _proof(value: Any, what: str) -> tuple[bytes, ...]:
-    if not isinstance(value, list) or len(value) > MAX_PROOF:
-        raise FormatError(f"{what} is a list of at most {MAX_PROOF} hashes")
-    return tuple(_bytes(node, _HEX32, what) for node in value)
-
-
-def _note(value: Any, what: str) -> bytes:
-    if not isinstance(value, str) or len(value) > MAX_NOTE_CHARACTERS:
-        raise FormatError(f"{what} is a checkpoint's text")
-    return value.encode("utf-8")
+    return note(fields_of(value, ("checkpoint",), "ledger")["checkpoint"], "ledger.checkpoint")
 
 
 def _state(value: Any) -> State:
@@ -393,8 +388,3 @@ def _state(value: Any) -> State:
         if value == state:
             return state
     raise FormatError("state is pending, committed or witnessed")
-
-
-def _version(value: Any, what: str) -> None:
-    if type(value) is not int or value != VERSION:
-        raise FormatError(f"{what} is of another version than {VERSION}")

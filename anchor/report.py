@@ -1,5 +1,4 @@
 """What a verification says: its steps, in order, in words and for programs, and the error that names a failed step.
-failed.
 
 Step names are stable. The numbers only say in which order the steps of one receipt were taken.
 """
@@ -30,6 +29,10 @@ STEP_TEXT: Mapping[str, tuple[str, str]] = {
     "inclusion": ("the transactions are in the ledger's log", "交易在账本日志中"),
     "checkpoint": ("the ledger's head is signed by members", "账本检查点由成员签名"),
     "quorum": ("enough members cosigned the ledger's head", "账本检查点的见证签名达到法定数"),
+    "timestamp": (
+        "a time-stamping authority outside the consortium has stamped the ledger's head",
+        "联盟之外的时间戳机构已对账本检查点加盖时间戳",
+    ),
     "request": ("the requester asked for it", "请求方提出了请求"),
     "grant": ("a grant covered requester and purpose, unrevoked", "授权覆盖请求方与用途且未被撤销"),
     "decision": ("the holder permitted it", "持有方已准许"),

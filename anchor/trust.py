@@ -8,12 +8,17 @@ authority)::
      "members":[{"org":"…","name":"…","roles":["hospital"],"status":"active",
                  "keys":[{"id":"…","use":"sign","public":"04…","from":1767225600,"until":null}]}]}
 
+Where the consortium uses time-stamping authorities (RFC 3161), ``timestamping`` lists their certificates, as base64;
+old ones stay in the list, so that what they stamped stays checkable.
+
 How the file reaches the outsider (a court's file, a printed fingerprint) is outside this program; everything else about
 a receipt follows from it.
 """
 
 from __future__ import annotations
 
+import base64
+import binascii
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -24,6 +29,7 @@ from anchor import canonical
 from anchor.checkpoint import SignedCheckpoint, key_hash, verify_signature
 from anchor.errors import CanonicalError, FormatError, KeyFormatError, SignatureInvalid, VerificationError
 from anchor.gm import PublicKey, sm3
+from anchor.timestamp import MAX_CERTIFICATE_BYTES, read_certificate
 
 MAX_TRUST_BYTES = 8 * 1024 * 1024
 """Bytes: 256 members with as many keys as the ledger keeps of one are about 7 MB."""
@@ -31,9 +37,12 @@ MAX_MEMBERS = 256
 """Members: as many as one checkpoint may carry signatures."""
 MAX_KEYS = 128
 """Keys a member may have had, as the ledger bounds them."""
+MAX_CERTIFICATES = 16
+"""Time-stamping certificates, past ones included: one renewed every year."""
 MAX_TIME = 253_402_300_799
 """Unix seconds: the end of year 9999."""
 
+_FIELDS = frozenset({"v", "chain", "quorum", "mandatory", "members"})
 _ORG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z")
 _CHAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _HEX_KEY = re.compile(r"04[0-9a-f]{128}\Z")
@@ -106,6 +115,7 @@ class Trust:
     quorum: int
     mandatory: tuple[str, ...]
     members: Mapping[str, Member]
+    timestamping: tuple[bytes, ...] = ()
 
     @classmethod
     def parse(cls, content: bytes) -> Trust:
@@ -116,23 +126,32 @@ class Trust:
             value = canonical.load(content)
         except CanonicalError as error:
             raise FormatError(f"the trust file is not JSON: {error}") from None
-        fields = _object(value, {"v", "chain", "quorum", "mandatory", "members"}, "the trust file")
+        fields = _object(value, _FIELDS, "the trust file", optional=frozenset({"timestamping"}))
         if fields["v"] != 1 or isinstance(fields["v"], bool):
             raise FormatError("the trust file is of another version than 1")
         members = _list(fields["members"], MAX_MEMBERS, "members")
         mandatory = [_text(org, _ORG, "mandatory") for org in _list(fields["mandatory"], MAX_MEMBERS, "mandatory")]
+        stamping = [
+            _certificate(each) for each in _list(fields.get("timestamping", []), MAX_CERTIFICATES, "timestamping")
+        ]
         return cls.from_members(
-            _text(fields["chain"], _CHAIN, "chain"), _integer(fields["quorum"], "quorum"), mandatory, members
+            _text(fields["chain"], _CHAIN, "chain"), _integer(fields["quorum"], "quorum"), mandatory, members, stamping
         )
 
     @classmethod
     def from_members(
-        cls, chain: str, quorum: int, mandatory: Iterable[str], members: Iterable[Mapping[str, Any]]
+        cls,
+        chain: str,
+        quorum: int,
+        mandatory: Iterable[str],
+        members: Iterable[Mapping[str, Any]],
+        timestamping: Iterable[bytes] = (),
     ) -> Trust:
         """Build from member objects, as a trust file or the ledger's state ``member/<org>`` holds them.
 
-        Raises ``FormatError`` for members of another shape, for a quorum that nobody could reach, and for a mandatory
-        organisation that is no member.
+        ``timestamping``: DER certificates of time-stamping authorities. Raises ``FormatError`` for members of another
+        shape, for a quorum that nobody could reach, for a mandatory organisation that is no member, and for a
+        certificate that is not made for time stamps.
         """
         parsed = [_member(member) for member in members]
         by_org = {member.org: member for member in parsed}
@@ -143,7 +162,10 @@ class Trust:
         required = tuple(dict.fromkeys(mandatory))
         if not set(required) <= set(by_org):
             raise FormatError("a mandatory cosigner is not a member")
-        return cls(chain, quorum, required, by_org)
+        certificates = tuple(dict.fromkeys(timestamping))
+        for certificate in certificates:
+            read_certificate(certificate)
+        return cls(chain, quorum, required, by_org, certificates)
 
     def dump(self) -> bytes:
         """Return the trust file, canonical JSON."""
@@ -160,9 +182,16 @@ class Trust:
             }
             for member in sorted(self.members.values(), key=lambda member: member.org)
         ]
-        return canonical.dump(
-            {"v": 1, "chain": self.chain, "quorum": self.quorum, "mandatory": list(self.mandatory), "members": members}
-        )
+        value = {
+            "v": 1,
+            "chain": self.chain,
+            "quorum": self.quorum,
+            "mandatory": list(self.mandatory),
+            "members": members,
+        }
+        if self.timestamping:
+            value["timestamping"] = [base64.b64encode(each).decode("ascii") for each in self.timestamping]
+        return canonical.dump(value)
 
     def fingerprint(self) -> str:
         """Return the SM3 of the canonical trust file in hexadecimal, to be compared over another channel."""
@@ -257,8 +286,20 @@ def _key(value: Any) -> MemberKey:
     )
 
 
-def _object(value: Any, names: set[str], what: str) -> Mapping[str, Any]:
-    if not isinstance(value, dict) or set(value) != names:
+def _certificate(value: Any) -> bytes:
+    if not isinstance(value, str) or len(value) > 2 * MAX_CERTIFICATE_BYTES:
+        raise FormatError("a certificate is DER in base64")
+    try:
+        content = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        raise FormatError("a certificate is DER in base64") from None
+    if base64.b64encode(content).decode("ascii") != value:
+        raise FormatError("a certificate is not in its one base64 encoding")
+    return content
+
+
+def _object(value: Any, names: frozenset[str], what: str, optional: frozenset[str] = frozenset()) -> Mapping[str, Any]:
+    if not isinstance(value, dict) or set(value) - optional != names:
         raise FormatError(f"{what} is an object of {', '.join(sorted(names))}")
     return value
 

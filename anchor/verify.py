@@ -11,7 +11,8 @@ its stable name (``anchor.report.STEP_TEXT``):
 (7) transaction, publication: the institution published that very checkpoint on the ledger.
 (8) checkpoint, inclusion, quorum: the ledger holds that transaction, and enough members have cosigned the ledger's
     head.
-(9) state: the receipt has come as far as it claims, and as far as was asked for.
+(9) timestamp, where there is one: a time-stamping authority that the trust file names has stamped the ledger's head.
+(10) state: the receipt has come as far as it claims, and as far as was asked for.
 
 A receipt that is not on the ledger yet ("pending") has (6) only: the institution's own word. What the caller still
 has to do: know that the trust file is the consortium's (compare ``Report.trust``, its fingerprint, over another
@@ -26,6 +27,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 from anchor import canonical, merkle
 from anchor.checkpoint import SignedCheckpoint, log_origin
@@ -35,7 +37,13 @@ from anchor.receipt import MAX_RECEIPT_BYTES, STATES, Committed, RecordReceipt, 
 from anchor.report import InputUnreadable, Report, StepFailed, Steps, failure_json, failure_text, utc
 from anchor.trust import MAX_TRUST_BYTES, Trust
 from anchor.verify_disclosure import verify_disclosure
-from anchor.verify_ledger import CheckedLedger, CheckedTransaction, TrustedParts, take_ledger_steps
+from anchor.verify_ledger import (
+    CheckedLedger,
+    CheckedTransaction,
+    TrustedParts,
+    take_ledger_steps,
+    take_timestamp_step,
+)
 
 __all__ = ["InputUnreadable", "ReceiptVerifier", "Report", "StepFailed", "main", "run", "verify_receipt"]
 
@@ -92,6 +100,7 @@ def _verify_record(
             details.append(f"SM3 {entry.digest.hex()}")
     published: CheckedTransaction | None = None
     ledger: CheckedLedger | None = None
+    stamped: dict[str, Any] = {}
     if receipt.publication is None or receipt.ledger is None:
         note = _take_entry_steps(steps, receipt, receipt.log.checkpoint or b"", parts, None)
     else:
@@ -100,6 +109,7 @@ def _verify_record(
         note = _take_entry_steps(steps, receipt, body_note, parts, published.time)
         pairs = [(receipt.publication, published)]
         ledger = take_ledger_steps(steps, parts, pairs, receipt.ledger, receipt.state)
+        stamped = take_timestamp_step(steps, parts.trust, ledger, receipt.timestamp)
     state: State = "pending" if ledger is None else ledger.state
     _take_state_step(steps, receipt.state, state, minimum)
     facts = {
@@ -111,7 +121,7 @@ def _verify_record(
         "signed by the institution": utc(note.signatures[0].time),
     }
     if published is not None:
-        facts |= {"transaction": published.transaction.tx_id, "block": published.height}
+        facts |= {"transaction": published.transaction.tx_id, "block": published.height, **stamped}
     return Report(
         kind="record",
         state=state,
@@ -171,7 +181,7 @@ def _take_entry_steps(
 
 
 def _take_state_step(steps: Steps, claimed: State, proven: State, minimum: State) -> None:
-    """Step (9)."""
+    """Step (10)."""
     with steps.step("state") as details:
         if STATES.index(proven) < STATES.index(claimed):
             raise VerificationError(f"the receipt claims to be {claimed} and proves only {proven}")

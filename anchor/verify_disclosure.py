@@ -39,7 +39,13 @@ from anchor.receipt import (
 )
 from anchor.report import Report, Steps, utc
 from anchor.state_tree import verify_state_proof
-from anchor.verify_ledger import CheckedLedger, CheckedTransaction, TrustedParts, take_ledger_steps
+from anchor.verify_ledger import (
+    CheckedLedger,
+    CheckedTransaction,
+    TrustedParts,
+    take_ledger_steps,
+    take_timestamp_step,
+)
 
 EMERGENCY = "access.emergency"
 EMERGENCY_PURPOSE = "ETREAT"
@@ -68,6 +74,7 @@ def verify_disclosure(
     pairs = [(receipt.transactions[role], checked[role]) for role in checked]
     pairs += list(zip(receipt.amendments, amendments, strict=True))
     ledger = take_ledger_steps(steps, parts, pairs, receipt.ledger, receipt.state)
+    stamped = take_timestamp_step(steps, parts.trust, ledger, receipt.timestamp)
     request, release = checked[REQUEST], checked[RELEASE]
     requester, holder = request.transaction.sender, release.transaction.sender
     purpose = EMERGENCY_PURPOSE if request.transaction.type == EMERGENCY else request.body.get("purpose")
@@ -96,6 +103,7 @@ def verify_disclosure(
         facts["received"] = f"{checked[RECEIVE].body.get('status')} {utc(checked[RECEIVE].time)}"
     if REVOKE in checked:
         facts["revoked afterwards"] = utc(checked[REVOKE].time)
+    facts |= stamped
     return Report(
         kind="disclosure",
         state=ledger.state,

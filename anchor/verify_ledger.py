@@ -5,7 +5,9 @@
 (2) each transaction's entry names that very transaction and signature, and is in the ledger's log under the
     checkpoint's root;
 (3) the checkpoint is of this chain's log and every signature under it verifies;
-(4) enough members have cosigned it.
+(4) enough members have cosigned it;
+(5) where there is a time stamp: it is by an authority that the trust file names, over a checkpoint that extends this
+    one by a consistency proof, so that everything the receipt speaks of existed by then.
 
 What a transaction of a type has to say is for the callers to check.
 """
@@ -19,8 +21,9 @@ from typing import Any, TypeVar
 from anchor import canonical, merkle
 from anchor.checkpoint import Checkpoint, SignedCheckpoint, ledger_origin, parse
 from anchor.errors import CanonicalError, FormatError, TransactionRejected, VerificationError
-from anchor.receipt import Committed, State
-from anchor.report import Steps
+from anchor.receipt import Committed, State, TimestampEvidence
+from anchor.report import Steps, utc
+from anchor.timestamp import verify_token
 from anchor.transaction import MAX_LIFETIME_SECONDS, Transaction
 from anchor.transaction import parse as parse_transaction
 from anchor.trust import Cosignature, Trust
@@ -157,6 +160,33 @@ def _check_ledger(note: bytes, trust: Trust) -> CheckedLedger:
             raise VerificationError(f"{cosignature.org} claims to have signed before the checkpoint was made")
     missing = trust.quorum_missing(cosignatures)
     return CheckedLedger(checkpoint, cosignatures, missing, None if missing else _quorum_time(cosignatures, trust))
+
+
+def take_timestamp_step(
+    steps: Steps, trust: Trust, ledger: CheckedLedger, evidence: TimestampEvidence | None
+) -> dict[str, Any]:
+    """Step (5): return what the time stamp says, as facts; nothing when there is none."""
+    if evidence is None:
+        return {}
+    with steps.step("timestamp") as details:
+        if not trust.timestamping:
+            raise VerificationError(
+                "the trust file names no time-stamping authority; ask for a receipt without a stamp"
+            )
+        stamped, own = parse(evidence.text + b"\n").checkpoint, ledger.checkpoint
+        if stamped.origin != own.origin:
+            raise VerificationError("the time stamp is over a checkpoint of another log")
+        if own.size or evidence.proof or not stamped.size >= own.size:
+            merkle.verify_consistency(
+                size1=own.size,
+                size2=stamped.size,
+                root1=own.root,
+                root2=stamped.root,
+                proof=list(evidence.proof),
+            )
+        stamp = verify_token(evidence.token, evidence.text, trust.timestamping)
+        details.append(f"{utc(stamp.time)} by {stamp.authority}, {stamp.imprint}")
+    return {"time stamped": utc(stamp.time), "time-stamping authority": stamp.authority}
 
 
 def take_ledger_steps(
