@@ -13,10 +13,14 @@ from bridge.errors import IngestError
 from bridge.storage.inbox import Refusal
 from fhir_adapters import ConversionResult, SourceProfile, convert, hl7v2, tabular
 from fhir_adapters.errors import AdapterError, DecodeError, ParseError, UnsupportedMessage, ValidationError
+from fhir_adapters.extensions import AMENDS, UNLINKS
 from fhir_adapters.tabular.mapped import find_mapping, mapped_row
 
 ROWS_FORMAT = "rows"
 """Inbox format of rows read from a view: JSON with the view's name and its rows."""
+
+FHIR_FORMAT = "fhir"
+"""Inbox format of what is FHIR already: it says all there is to say of a resource."""
 
 MAX_PLAIN_DIGITS = 40
 """Numbers with more digits before or after the point are written with an exponent."""
@@ -63,6 +67,26 @@ def rows_as_bytes(view: str, rows: Sequence[Mapping[str, Any]], mapping: str = "
 def is_mention(entry: Mapping[str, Any]) -> bool:
     """Whether an entry of a converted Bundle creates its resource only where there is none ("If-None-Match: *")."""
     return bool(entry.get("request", {}).get("ifNoneMatch") == "*")
+
+
+def amended_elements(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the elements that an entry puts on top of what is stored; none for one that is put whole."""
+    changes = entry.get("request", {}).get("modifierExtension", ())
+    return tuple(each["valueString"] for each in changes if each.get("url") == AMENDS)
+
+
+def unlinked_patients(entry: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the references of patients to whom an entry takes a stored ``Patient.link`` away."""
+    changes = entry.get("request", {}).get("modifierExtension", ())
+    return tuple(each["valueReference"]["reference"] for each in changes if each.get("url") == UNLINKS)
+
+
+def kept_elements(format: str, resource: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the lists that messages of a format add to and never take from.
+
+    An update of a patient says nothing about the patients merged into it: only a message that parts them does.
+    """
+    return ("link",) if format != FHIR_FORMAT and resource.get("resourceType") == "Patient" else ()
 
 
 def adapter_of(format: str) -> str:

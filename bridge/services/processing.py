@@ -20,7 +20,15 @@ from sqlalchemy import Engine
 from anchor.errors import AnchorError
 from bridge.errors import BridgeError, DatabaseUnavailable, IngestError, LeaseLost, VersionConflict
 from bridge.process_identity import is_gone, process_name, process_prefix
-from bridge.services.conversion import Converter, adapter_of, is_mention, refusal_of
+from bridge.services.conversion import (
+    Converter,
+    adapter_of,
+    amended_elements,
+    is_mention,
+    kept_elements,
+    refusal_of,
+    unlinked_patients,
+)
 from bridge.services.identity import subject_of
 from bridge.storage.database import contested, write_transaction
 from bridge.storage.inbox import Claim, Inbox, Refusal
@@ -195,7 +203,16 @@ class InboxProcessor:
         lineage = Lineage(claim.source, claim.digest, adapter_of(claim.format))
         writes = tuple(
             self._records.prepare(
-                RecordWrite(each, lineage, subject_of(each, subject or NODE), is_mention(entry), claim.id)
+                RecordWrite(
+                    each,
+                    lineage,
+                    subject_of(each, subject or NODE),
+                    mention=is_mention(entry),
+                    arrival=claim.id,
+                    amends=amended_elements(entry),
+                    unlinks=unlinked_patients(entry),
+                    keeps=kept_elements(claim.format, each),
+                )
             )
             for entry, each in zip(entries, resources, strict=True)
         )

@@ -9,6 +9,7 @@ Which write wins is decided here too:
 - equal content makes no version;
 - a message that arrived earlier does not replace what a later one wrote (it was run again after a fix, or another
   process was quicker): ``PutResult.outdated``;
+- an amendment is put on top of what is stored, whenever it arrives (``bridge.storage.amendments``);
 - a mere mention replaces only what it says at least as much about (``bridge.storage.mentions``).
 """
 
@@ -22,6 +23,7 @@ import orjson
 
 from anchor import canonical
 from anchor.gm import sm3
+from bridge.storage.amendments import amended, with_kept
 from bridge.storage.keyring import NODE, DataKey, KeyRing
 from bridge.storage.mentions import says_as_much
 from bridge.storage.record_versions import (
@@ -30,6 +32,7 @@ from bridge.storage.record_versions import (
     StoredVersion,
     associated_data,
     instant,
+    prepared,
 )
 from bridge.storage.search_index import IndexEntry, index_entry
 
@@ -101,9 +104,10 @@ class Planner:
         """Return what the writes lead to, taken in order."""
         plan = WritePlan(results=[])
         arrivals: dict[Place, int] = {}
-        for write in writes:
-            place = (write.type, write.id)
+        for each in writes:
+            place = (each.type, each.id)
             state = self._state.get(place)
+            write = self._on_top(each, state)
             verdict = self._verdict(write, state, deleted)
             if verdict is not None:
                 plan.results.append(verdict)
@@ -129,7 +133,7 @@ class Planner:
         if state is None:
             return None
         unchanged = PutResult(write.type, write.id, state.version, False, None)
-        if write.arrival is not None and state.arrival is not None and write.arrival < state.arrival:
+        if _is_outdated(write, state) and not write.given.amends:
             same = state.content_key == write.content_key and state.deleted == deleted
             return unchanged if same else replace(unchanged, outdated=True)
         if state.content_key == write.content_key and state.deleted == deleted:
@@ -140,10 +144,30 @@ class Planner:
 
     def _may_replace(self, write: PreparedWrite, state: CurrentState) -> bool:
         """Whether a mention says at least as much as the current version."""
-        content = state.content
-        if content is None:
-            content = self._contents[(write.type, write.id), state.version]
-        return says_as_much(write.resource, _parsed(content))
+        return says_as_much(write.resource, _parsed(self._content(write, state)))
+
+    def _on_top(self, write: PreparedWrite, state: CurrentState | None) -> PreparedWrite:
+        """Return the write with what it leaves of the stored version, where it does not say all there is to say."""
+        given = write.given
+        if state is None or state.deleted or not write.builds_on_stored or write.content_key == state.content_key:
+            return write
+        stored = canonical.load(self._content(write, state))
+        if given.amends or given.unlinks:
+            whole = amended(
+                stored,
+                write.resource,
+                elements=given.amends,
+                unlinked=given.unlinks,
+                later=not _is_outdated(write, state),
+            )
+        else:
+            whole = with_kept(write.resource, stored, given.keeps)
+            if whole is write.resource:
+                return write
+        return prepared(replace(given, resource=whole), self._keyring)
+
+    def _content(self, write: PreparedWrite, state: CurrentState) -> bytes:
+        return self._contents[(write.type, write.id), state.version] if state.content is None else state.content
 
     def _written(self, plan: WritePlan, write: PreparedWrite, state: CurrentState | None, deleted: bool) -> PutResult:
         number = 1 if state is None else state.version + 1
@@ -158,8 +182,8 @@ class Planner:
         plan.updated[version.ref] = updated
         place = (write.type, write.id)
         arrival = write.arrival
-        if arrival is None and state is not None:
-            arrival = state.arrival
+        if state is not None and state.arrival is not None:
+            arrival = state.arrival if arrival is None else max(arrival, state.arrival)
         # the terms are settled at the end, once for each place
         self._state[place] = CurrentState(number, updated, write.content_key, deleted, b"", arrival, content)
         self._last[place] = write
@@ -173,6 +197,11 @@ class Planner:
             after = replace(self._state[place], terms=index.terms)
             plan.changes.append(Change(place, write.subject, self._before.get(place), after, index))
         plan.versions.sort(key=lambda each: (each[0].type, each[0].id, each[0].version))
+
+
+def _is_outdated(write: PreparedWrite, state: CurrentState) -> bool:
+    """Whether a message that arrived later than this write's said what stands there."""
+    return write.arrival is not None and state.arrival is not None and write.arrival < state.arrival
 
 
 def _is_last_word(write: PreparedWrite, state: CurrentState | None) -> bool:

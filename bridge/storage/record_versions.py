@@ -38,6 +38,8 @@ class RecordWrite:
     """A resource to be stored, for whose data key: ``subject`` is "Patient/<id>" or "node".
 
     ``mention``: the source speaks of something else and merely names this resource (``bridge.storage.mentions``).
+    ``amends``: the source speaks of these elements only, and ``unlinks`` takes the links to these patients away; what
+    is stored of the others stays. ``keeps``: lists that a source of this kind only adds to (``storage.amendments``).
     ``arrival``: the number of the message it comes from in the inbox, None for what did not come by a message. What a
     later message wrote is not replaced by an earlier one.
     """
@@ -47,6 +49,9 @@ class RecordWrite:
     subject: str
     mention: bool = False
     arrival: int | None = None
+    amends: tuple[str, ...] = ()
+    unlinks: tuple[str, ...] = ()
+    keeps: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +124,32 @@ class PreparedWrite:
     head: bytes = field(repr=False)
     tail: bytes = field(repr=False)
     content_key: bytes
-    lineage: Lineage
-    subject: str
-    mention: bool
-    arrival: int | None
+    given: RecordWrite
+
+    @property
+    def lineage(self) -> Lineage:
+        """Where the version comes from."""
+        return self.given.lineage
+
+    @property
+    def subject(self) -> str:
+        """Whose data key seals it."""
+        return self.given.subject
+
+    @property
+    def mention(self) -> bool:
+        """Whether the source merely names the resource."""
+        return self.given.mention
+
+    @property
+    def arrival(self) -> int | None:
+        """The number of the message it comes from."""
+        return self.given.arrival
+
+    @property
+    def builds_on_stored(self) -> bool:
+        """Whether what is stored becomes a part of what is written."""
+        return bool(self.given.amends or self.given.unlinks or self.given.keeps)
 
     def content(self, version: int, updated: str) -> bytes:
         """Return the canonical bytes of a version; ``updated`` is a FHIR instant."""
@@ -147,9 +174,7 @@ def prepared(write: RecordWrite, keyring: KeyRing) -> PreparedWrite:
     meta.setdefault("source", f"urn:yiqiao:source:{quote(write.lineage.source, safe='')}")
     head, tail = _around_meta(resource)
     mark = keyring.blind("resource.content", _joined(head, meta, tail))
-    return PreparedWrite(
-        kind, id, resource, meta, head, tail, mark, write.lineage, write.subject, write.mention, write.arrival
-    )
+    return PreparedWrite(kind, id, resource, meta, head, tail, mark, write)
 
 
 def _joined(head: bytes, meta: dict[str, Any], tail: bytes) -> bytes:

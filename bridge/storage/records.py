@@ -234,7 +234,7 @@ class RecordStore:
         return plan
 
     def _contents(self, connection: Connection, wanted: Sequence[tuple[Place, int]]) -> dict[tuple[Place, int], bytes]:
-        """Return the content of stored versions that a mention has to be compared with."""
+        """Return the content of stored versions that writes have to be compared with, or are put on top of."""
         found: dict[tuple[Place, int], bytes] = {}
         for start in range(0, len(wanted), SELECT_CHUNK):
             chunk = wanted[start : start + SELECT_CHUNK]
@@ -280,10 +280,10 @@ def _state(row: Row[Any]) -> CurrentState:
 
 
 def _questioned(writes: Sequence[PreparedWrite], current: Mapping[Place, CurrentState]) -> list[tuple[Place, int]]:
-    """Return the stored versions that a mention among the writes differs from."""
+    """Return the stored versions that a mention among the writes differs from, or that a write builds on."""
     asked: dict[tuple[Place, int], None] = {}
     for write in writes:
-        state = current.get((write.type, write.id)) if write.mention else None
+        state = current.get((write.type, write.id)) if write.mention or write.builds_on_stored else None
         if state is not None and not state.deleted and state.content_key != write.content_key:
             asked[(write.type, write.id), state.version] = None
     return list(asked)

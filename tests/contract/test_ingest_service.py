@@ -17,6 +17,7 @@ from bridge.services.identity import IdentityService, subject_of
 from bridge.services.ingest import IngestService, acknowledgement_code
 from bridge.storage.database import write_transaction
 from bridge.storage.inbox import Inbox, InboxFilter
+from bridge.storage.search_query import SearchQuery
 from fhir_adapters import ConversionResult, Issue, SourceProfile
 from fhir_adapters.errors import ValidationError
 from tests.stores import Stores, observation, patient
@@ -235,6 +236,54 @@ def test_failed_messages_of_one_patient_are_run_again_in_their_order(stores: Sto
     while ingest.process(10):
         pass
     assert family_names(stores) == ["甲", "乙", "丙"]
+
+
+def admitted(number: int, mrn: str, family: str) -> bytes:
+    return message(number, mrn).replace("张".encode(), family.encode())
+
+
+def merged(number: int, survivor: str, prior: str) -> bytes:
+    """ADT^A40: ``prior`` is merged into ``survivor``."""
+    lines = message(number, survivor, "ADT^A40").decode().split("\r")[:3]
+    return "\r".join([*lines, f"MRG|{prior}^^^HOSP^MR", ""]).encode()
+
+
+def people(stores: Stores) -> dict[str, dict[str, Any]]:
+    """The stored patients by their hospital number."""
+    found = stores.records.search(SearchQuery("Patient", count=100)).entries
+    return {each.resource()["identifier"][0]["value"]: each.resource() for each in found}
+
+
+def test_a_merge_says_one_thing_about_the_prior_record_and_leaves_the_rest(stores: Stores) -> None:
+    ingest = service(stores)
+    for each in (admitted(1, "100", "王"), admitted(2, "200", "李"), merged(3, "200", "100")):
+        ingest.receive("his", each)
+        ingest.process(10)
+    prior, survivor = people(stores)["100"], people(stores)["200"]
+    assert (prior["active"], prior["name"][0]["family"], prior["birthDate"]) == (False, "王", "1990-05-17")
+    assert prior["link"] == [{"other": {"reference": f"Patient/{survivor['id']}"}, "type": "replaced-by"}]
+    assert survivor["link"] == [{"other": {"reference": f"Patient/{prior['id']}"}, "type": "replaces"}]
+    ingest.receive("his", admitted(4, "200", "理"))
+    ingest.process(10)
+    told_later = people(stores)["200"]
+    assert (told_later["name"][0]["family"], told_later["link"]) == ("理", survivor["link"]), "an update parts nobody"
+
+
+def test_a_merge_run_again_late_still_joins_the_two(stores: Stores) -> None:
+    adapter = service(stores)
+    broken = service(stores, lambda *_: (_ for _ in ()).throw(ValidationError("not valid", "MRG-1")))
+    adapter.receive("his", admitted(1, "100", "王"))
+    adapter.process(10)
+    late = broken.receive("his", merged(2, "200", "100"))
+    broken.process(10)
+    for number, family in ((3, "汪"), (4, "旺")):
+        adapter.receive("his", admitted(number, "100", family))
+        adapter.process(10)
+    stores.inbox.rerun(late.id)
+    assert adapter.process(10).stored == 1
+    prior = people(stores)["100"]
+    assert prior["name"][0]["family"] == "旺"
+    assert prior["link"][0]["type"] == "replaced-by"
 
 
 def test_a_message_stored_late_by_a_slow_process_does_not_undo_a_quicker_one(stores: Stores) -> None:
