@@ -44,6 +44,7 @@ COVERED = ("@method", "@authority", "@path", "@query", "content-digest", "x-yiqi
 LABEL = "yiqiao"
 ALGORITHM = "sm2-sm3"
 AUDIENCE_HEADER = "X-Yiqiao-Audience"
+CHECKPOINT_HEADER = "X-Yiqiao-Checkpoint"
 
 MAX_LIFETIME_SECONDS = 60  # longest ``expires - created`` accepted: long enough for one round trip, short for the cache
 CLOCK_SKEW_SECONDS = 30  # how far two hospitals' clocks may differ; both ends of the life time are widened by it
@@ -160,10 +161,23 @@ def sign_headers(
 
 
 class PeerAuth(AuthBase):
-    """Signs every request of a ``requests`` session as one member for one audience."""
+    """Signs every request of a ``requests`` session as one member for one audience.
 
-    def __init__(self, *, org: str, key: gm.PrivateKey, audience: str, clock: Callable[[], float] = time.time) -> None:
+    ``checkpoint`` gives what goes along in ``X-Yiqiao-Checkpoint`` (``bridge.services.gossip``), None for nothing. It is
+    not covered by the signature: it carries its own.
+    """
+
+    def __init__(
+        self,
+        *,
+        org: str,
+        key: gm.PrivateKey,
+        audience: str,
+        clock: Callable[[], float] = time.time,
+        checkpoint: Callable[[], str | None] = lambda: None,
+    ) -> None:
         self._org, self._key, self._audience, self._clock = org, key, audience, clock
+        self._checkpoint = checkpoint
 
     def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
         """Sign the prepared request; a body that is a stream is refused because it cannot be digested here."""
@@ -183,6 +197,9 @@ class PeerAuth(AuthBase):
                 now=int(self._clock()),
             )
         )
+        newest = self._checkpoint()
+        if newest is not None:
+            request.headers[CHECKPOINT_HEADER] = newest
         return request
 
 
