@@ -25,7 +25,6 @@ from bridge.storage import witness_store
 from bridge.storage.database import read_transaction, transact
 from bridge.storage.witness_store import Heard
 
-HEADER = "X-Yiqiao-Checkpoint"
 MAX_HEADER_CHARACTERS = 4096
 """Characters of the header: a note with two signatures takes about 900; more is not read."""
 NEWEST_CACHE_SECONDS = 1.0
