@@ -15,6 +15,7 @@ from bridge.outcomes import FHIR_JSON, INTERNAL_TEXT, RETRY_AFTER_SECONDS, opera
 from bridge.routes.certificates import certificates_blueprint
 from bridge.routes.exchange import exchange_blueprint
 from bridge.routes.fhir import fhir_blueprint
+from bridge.routes.gossip import carry_checkpoints
 from bridge.routes.ledger import ledger_blueprint
 from bridge.routes.messages import messages_blueprint
 from bridge.routes.metadata import metadata_blueprint
@@ -46,6 +47,7 @@ def create_app(node: Node, surface: Surface = "web") -> Flask:
     app.config["MAX_FORM_MEMORY_SIZE"] = node.settings.http.max_body_bytes
     app.json.ensure_ascii = False  # type: ignore[attr-defined]
     guard(app, node)
+    carry_checkpoints(app, node.gossip)
     for blueprint in _blueprints(node, surface):
         app.register_blueprint(blueprint)
     app.register_error_handler(Exception, _answer_error)

@@ -25,7 +25,7 @@ from bridge.errors import SettingsError
 from bridge.keys.decryption import DecryptionKeys
 from bridge.keys.store import KeyStore, retired_keys
 from bridge.metrics import LedgerHealth
-from bridge.peer_signature import PeerAuth
+from bridge.peer_signature import CHECKPOINT_HEADER, PeerAuth
 from bridge.pki.authority import CertificateAuthority
 from bridge.pki.tls_identity import TlsIdentity
 from bridge.profiles import ProfileBook
@@ -35,6 +35,7 @@ from bridge.services.audit_event import Party
 from bridge.services.consent import ConsentService
 from bridge.services.exchange import ExchangeService
 from bridge.services.exchange_parts import ExchangeParts, ExchangeTerms, assemble_exchange
+from bridge.services.gossip import CheckpointGossip
 from bridge.services.identity import IdentityService
 from bridge.services.ingest import DEFAULT_PROFILE, IngestService
 from bridge.services.integrity import IntegrityService
@@ -101,6 +102,7 @@ class Node:
     chain: ChainClient
     ledger_health: LedgerHealth
     submitter: TransactionSubmitter
+    gossip: CheckpointGossip
     peers: Peers
     tls: TlsIdentity
     certificates: CertificateAuthority
@@ -234,7 +236,14 @@ def _add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
     signer: Signer = parts["signer"]
     genesis = read_genesis(settings)
     tls, rules = settings.tls_identity(), _peer_rules(settings)
-    chain = _chain(settings, signer, genesis, lambda org: open_session(rules, tls, org, check_address=False), clock)
+    gossip = CheckpointGossip(parts["engine"], settings.ledger.chain, signer.org, clock)
+
+    def session(org: str) -> Session:
+        made = open_session(rules, tls, org, check_address=False)
+        made.hooks["response"].append(lambda answer, **_: gossip.hear(answer.headers.get(CHECKPOINT_HEADER), org))
+        return made
+
+    chain = _chain(settings, signer, genesis, session, gossip, clock)
     resources.callback(chain.close)
     exchange = settings.exchange
     peers = Peers(
@@ -245,6 +254,7 @@ def _add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
         rules=rules,
         addresses={exchange.authority: exchange.authority_url} if exchange.authority else {},
         tls=tls,
+        gossip=gossip,
         clock=clock,
     )
     resources.callback(peers.close)
@@ -254,6 +264,7 @@ def _add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
         "submitter": TransactionSubmitter(
             chain, parts["leases"], signer.org, signer.sign, settings.ledger.chain, clock
         ),
+        "gossip": gossip,
         "peers": peers,
         "tls": tls,
         "certificates": CertificateAuthority(
@@ -268,7 +279,12 @@ def _peer_rules(settings: Settings) -> PeerRules:
 
 
 def _chain(
-    settings: Settings, signer: Signer, genesis: bytes, session: Callable[[str], Session], clock: Clock
+    settings: Settings,
+    signer: Signer,
+    genesis: bytes,
+    session: Callable[[str], Session],
+    gossip: CheckpointGossip,
+    clock: Clock,
 ) -> ChainClient:
     """Open the engine. The hosting member of a remote ledger is the one of the genesis file that has its address."""
     ledger = settings.ledger
@@ -282,7 +298,7 @@ def _chain(
             quorum=settings.witness.quorum or None,
         )
     host = ledger_host(settings, genesis)
-    auth = PeerAuth(org=signer.org, key=signer.sign, audience=host, clock=clock)
+    auth = PeerAuth(org=signer.org, key=signer.sign, audience=host, clock=clock, checkpoint=gossip.newest)
     return RemoteChain(ledger.url, auth=auth, timeout_seconds=ledger.timeout_seconds, session=lambda: session(host))
 
 

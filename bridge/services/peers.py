@@ -19,7 +19,7 @@ import requests
 
 from anchor.errors import ChainError
 from bridge.errors import PeerRejected, PeerUnavailable
-from bridge.peer_signature import NonceStore, PeerAuth, verify_request
+from bridge.peer_signature import CHECKPOINT_HEADER, NonceStore, PeerAuth, verify_request
 from bridge.pki.tls_identity import AUTHORITIES
 from bridge.services.dial_guard import Dialling, GuardedAdapter, Network
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from anchor import gm
     from anchor.chain.client import ChainClient
     from bridge.pki.tls_identity import TlsIdentity
+    from bridge.services.gossip import CheckpointGossip
 
 MEMBER_CACHE_SECONDS = 2.0  # an endpoint changes rarely; keys and standing are always read afresh
 MAX_ANSWER_BYTES = 96 * 1024 * 1024  # a release of 64 MiB in base64
@@ -101,16 +102,19 @@ class Peers:
         rules: PeerRules,
         addresses: Mapping[str, str] | None = None,
         tls: TlsIdentity | None = None,
+        gossip: CheckpointGossip | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``addresses``: org -> base URL that goes before the ledger's endpoint; of the operator's own settings.
 
         ``tls``: this node's certificates; with them, every https connection is mutual and to the member that is meant.
+        ``gossip``: carries the ledger's newest checkpoint along, both ways.
         """
         self.directory = directory
         self._org, self._key, self._nonces, self._rules, self._clock = org, key, nonces, rules, clock
         self._addresses = dict(addresses or {})
         self._tls = tls
+        self._gossip = gossip
         self._lock = threading.Lock()
         self._sessions: dict[str, requests.Session] = {}
 
@@ -167,13 +171,15 @@ class Peers:
                 url,
                 data=body,
                 headers=headers,
-                auth=PeerAuth(org=self._org, key=self._key, audience=org, clock=self._clock),
+                auth=self._auth(org),
                 timeout=timeout,
                 allow_redirects=False,
                 stream=True,
             ) as response:
                 content = _bounded(response)
                 status = response.status_code
+                if self._gossip is not None:
+                    self._gossip.hear(response.headers.get(CHECKPOINT_HEADER), org)
         except (requests.RequestException, OSError) as error:
             raise PeerUnavailable("the other institution does not answer", cause=type(error).__name__) from error
         if status == 200:
@@ -182,6 +188,10 @@ class Peers:
             raise PeerUnavailable("the other institution could not answer", cause=f"HTTP {status}")
         code = _CODES.get(status, "refused")
         raise PeerRejected(code, _MESSAGES.get(code, "the other institution refused"), cause=f"HTTP {status}")
+
+    def _auth(self, org: str) -> PeerAuth:
+        newest = (lambda: None) if self._gossip is None else self._gossip.newest
+        return PeerAuth(org=self._org, key=self._key, audience=org, clock=self._clock, checkpoint=newest)
 
     def _session(self, org: str) -> requests.Session:
         with self._lock:
