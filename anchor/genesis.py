@@ -2,17 +2,21 @@
 
 ``{"v":1,"chain","time","threshold","members":[{"org","name","roles","endpoint","status","keys":[…]}]}`` as canonical
 JSON. Its SM3 is the first block's predecessor, so two chains with different beginnings never share a block.
+
+A chain that begins on the consortium engine has one field more, its validators and the followers' nodes (power 0):
+``"validators":{"minimum","nodes":[{"org","power","key","node","address","proof"}]}`` (``anchor.contracts.nodes``).
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from anchor import canonical
-from anchor.contracts import member_keys, members
+from anchor.contracts import member_keys, members, nodes, schema, validators
+from anchor.contracts.schema import check_body
 from anchor.contracts.view import Value
 from anchor.errors import CanonicalError, FormatError, TransactionRejected
 from anchor.gm import PrivateKey, PublicKey, sm3
@@ -29,7 +33,8 @@ _CHAIN = re.compile(r"[a-z0-9][a-z0-9-]{0,63}\Z")
 class Genesis:
     """A checked genesis: chain id, time (Unix seconds), authorities needed for a decision, first members.
 
-    ``digest`` is the SM3 of the file's bytes.
+    ``digest`` is the SM3 of the file's bytes. ``nodes`` are the members' nodes with their powers, none for a chain that
+    begins on another engine; ``minimum`` is below how many validators it must not fall.
     """
 
     chain: str
@@ -37,6 +42,8 @@ class Genesis:
     threshold: int
     members: tuple[Value, ...]
     digest: bytes
+    nodes: tuple[Value, ...] = field(default=())
+    minimum: int = validators.MINIMUM
 
     def state(self) -> dict[str, Value]:
         """Return the state at height 0."""
@@ -46,6 +53,11 @@ class Genesis:
         }
         for member in self.members:
             values[f"member/{member['org']}"] = member
+        for node in self.nodes:
+            values |= nodes.node_values(node["org"], node, self.time, None)
+        if self.nodes:
+            voting = [{name: node[name] for name in ("org", "key", "power")} for node in self.nodes if node["power"]]
+            values |= validators.initial(voting, self.minimum, self.time)
         return values
 
 
@@ -60,8 +72,8 @@ def parse(content: bytes) -> Genesis:
         raise FormatError(f"the genesis file is not canonical JSON: {error}") from None
     if not is_canonical:
         raise FormatError("the genesis file is not canonical JSON")
-    if type(value) is not dict or value.keys() != {"v", "chain", "time", "threshold", "members"}:
-        raise FormatError("a genesis file has exactly the fields v, chain, time, threshold and members")
+    if type(value) is not dict or value.keys() - {"validators"} != {"v", "chain", "time", "threshold", "members"}:
+        raise FormatError("a genesis file has exactly the fields v, chain, time, threshold, members and validators")
     if type(value["v"]) is not int or value["v"] != 1:
         raise FormatError("the genesis file is of another version than 1")
     if type(value["chain"]) is not str or not _CHAIN.match(value["chain"]):
@@ -72,12 +84,30 @@ def parse(content: bytes) -> Genesis:
     authorities = [record for record in records if "authority" in record["roles"] and record["status"] == "active"]
     if type(value["threshold"]) is not int or not 1 <= value["threshold"] <= len(authorities):
         raise FormatError("the threshold is from 1 to the number of active authorities")
-    return Genesis(value["chain"], value["time"], value["threshold"], tuple(records), sm3(content))
+    named: tuple[Value, ...] = ()
+    minimum = validators.MINIMUM
+    if "validators" in value:
+        named, minimum = _nodes(value["chain"], value["validators"], records)
+    return Genesis(value["chain"], value["time"], value["threshold"], tuple(records), sm3(content), named, minimum)
 
 
-def build(*, chain: str, time: int, threshold: int, members: Sequence[Mapping[str, Any]]) -> bytes:
-    """Return a genesis file; ``members`` are records as in ``member_record``. Raises ``FormatError``."""
-    content = encode({"v": 1, "chain": chain, "time": time, "threshold": threshold, "members": list(members)})
+def build(
+    *,
+    chain: str,
+    time: int,
+    threshold: int,
+    members: Sequence[Mapping[str, Any]],
+    nodes: Sequence[Mapping[str, Any]] = (),
+    minimum: int = validators.MINIMUM,
+) -> bytes:
+    """Return a genesis file; ``members`` are records as in ``member_record``.
+
+    ``nodes``: registrations (``anchor.contracts.nodes.FIELDS``) with "org" and "power". Raises ``FormatError``.
+    """
+    value: Value = {"v": 1, "chain": chain, "time": time, "threshold": threshold, "members": list(members)}
+    if nodes:
+        value["validators"] = {"minimum": minimum, "nodes": list(nodes)}
+    content = encode(value)
     parse(content)
     return content
 
@@ -141,3 +171,35 @@ def _members(value: Any) -> list[Value]:
         raise FormatError("a genesis file names a member twice")
     records: list[Value] = value
     return records
+
+
+_NODE_FIELDS: Mapping[str, schema.Check] = {
+    **nodes.FIELDS,
+    "org": schema.organisation,
+    "power": lambda value: schema.natural(value) and value <= validators.MAX_POWER,
+}
+
+
+def _nodes(chain: str, value: Any, records: Sequence[Value]) -> tuple[tuple[Value, ...], int]:
+    """Return the nodes and the minimum of validators that a genesis file names."""
+    try:
+        if type(value) is not dict:
+            raise FormatError("a genesis file's validators are an object")
+        check_body(value, {"minimum": schema.positive, "nodes": lambda found: type(found) is list and bool(found)})
+        for node in value["nodes"]:
+            if type(node) is not dict:
+                raise FormatError("a genesis node is an object")
+            check_body(node, _NODE_FIELDS)
+            nodes.check_registration(chain, node["org"], {name: node[name] for name in nodes.FIELDS})
+    except TransactionRejected as error:
+        raise FormatError(f"a genesis node is not right: {error}") from None
+    active = {record["org"] for record in records if record["status"] == "active"}
+    for name in ("org", "key", "node"):
+        if len({node[name] for node in value["nodes"]}) != len(value["nodes"]):
+            raise FormatError("a genesis file names a node twice")
+    if not {node["org"] for node in value["nodes"]} <= active:
+        raise FormatError("a genesis file names a node of no active member")
+    voting = sum(node["power"] > 0 for node in value["nodes"])
+    if not value["minimum"] <= voting <= validators.MAX_VALIDATORS:
+        raise FormatError(f"a genesis file names {voting} validators and its minimum is {value['minimum']}")
+    return tuple(value["nodes"]), value["minimum"]

@@ -14,6 +14,8 @@ State keys (text -> JSON object)::
     log/<origin>          the newest checkpoint of an institution's log (anchor.contracts.checkpoint)
     grant/<id>            (anchor.contracts.consent)
     request/<id>          (anchor.contracts.access)
+    node/<org>            keys and address of a member's node (anchor.contracts.nodes), with node-key/ and node-id/
+    validators            who votes with which power (anchor.contracts.validators), with validators/<n>
 
 A transaction passes these gates in this order; the first that fails gives the code, and a refused one changes nothing:
 (1) encoding, (2) chain, (3) sender known, (4) sender not suspended, (5) key live at block time, (6) not expired, nor
@@ -31,7 +33,7 @@ from dataclasses import dataclass
 
 from anchor.chain.client import TransactionResult
 from anchor.checkpoint import Checkpoint, ledger_origin
-from anchor.contracts import access, checkpoint, consent, member_keys, membership
+from anchor.contracts import access, checkpoint, consent, member_keys, membership, nodes
 from anchor.contracts.view import Changes, Rule, Value, refuse
 from anchor.errors import SignatureInvalid, TransactionRejected
 from anchor.genesis import Genesis
@@ -44,7 +46,7 @@ from anchor.transaction import MAX_LIFETIME_SECONDS, Code, Transaction, encode, 
 
 APP_DOMAIN = b"yiqiao/app/v1"
 
-RULES: Mapping[str, Rule] = {**membership.RULES, **checkpoint.RULES, **consent.RULES, **access.RULES}
+RULES: Mapping[str, Rule] = {**membership.RULES, **checkpoint.RULES, **consent.RULES, **access.RULES, **nodes.RULES}
 """Transaction type to its rule; a type that is not here is refused."""
 
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from anchor import checkpoint, genesis, merkle, transaction
 from anchor.chain.client import TransactionResult
-from anchor.contracts import members
+from anchor.contracts import members, nodes
 from anchor.contracts.org_id import check_character
 from anchor.gm import PrivateKey, sm3
 from anchor.ledger import Ledger
@@ -50,6 +52,21 @@ def sign_key(member: str) -> PrivateKey:
 def encrypt_key(member: str) -> PrivateKey:
     """Return a member's first encryption key."""
     return key(member, "encrypt")
+
+
+def validator_key(member: str, number: int = 1) -> Ed25519PrivateKey:
+    """Return the key with which a member's node votes; later ones have higher numbers."""
+    return Ed25519PrivateKey.from_private_bytes(sm3(repr((member, "validator", number)).encode()))
+
+
+def node_body(member: str, number: int = 1, **changes: Any) -> dict[str, Any]:
+    """Return the body of a registration of a member's node."""
+    secret = validator_key(member, number)
+    public = secret.public_key().public_bytes_raw().hex()
+    node = sm3(repr((member, "node", number)).encode()).hex()[:40]
+    proof = secret.sign(nodes.registration_message(CHAIN, member, public, node)).hex()
+    body = {"key": public, "node": node, "address": f"node-{member[-4:].lower()}.invalid:26656", "proof": proof}
+    return {**body, **changes}
 
 
 def ident(number: int) -> str:

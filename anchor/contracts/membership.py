@@ -5,7 +5,8 @@
 ``membership.rotate-key``  a member adds a key of its own and may end an older one of the same use
 ``membership.endpoint``    a member moves
 
-Actions: admit, suspend, reinstate, replace-key (a lost key, recovered by governance), threshold (m itself).
+Actions: admit, suspend, reinstate, replace-key (a lost key, recovered by governance), threshold (m itself), validator
+(a member's voting power in the consortium engine), minimum-validators.
 An action that cannot take effect now is refused when proposed and when approved, so no proposal waits in vain.
 """
 
@@ -14,10 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from anchor.contracts import member_keys, schema
+from anchor.contracts import member_keys, schema, validators
 from anchor.contracts.members import MAX_CARD_KEYS, admitted_record, check_admission
 from anchor.contracts.schema import bad_body, check_body
-from anchor.contracts.view import Changes, Value, View, active_member, member_of, refuse, require_role
+from anchor.contracts.view import WRITERS, Changes, Value, View, active_member, member_of, refuse, require_role
 from anchor.transaction import Code, Transaction
 
 PROPOSAL_SECONDS = 30 * 86_400
@@ -157,7 +158,7 @@ def _suspend(action: Mapping[str, Any], view: View) -> Changes:
     assert chain is not None
     if "authority" in member["roles"] and len(_active_authorities(view, chain)) <= chain["threshold"]:
         refuse(Code.CONFLICT, "fewer authorities would be left than a decision needs")
-    return {f"member/{action['org']}": {**member, "status": "suspended"}}
+    return {f"member/{action['org']}": {**member, "status": "suspended"}, **validators.without(view, action["org"])}
 
 
 def _reinstate(action: Mapping[str, Any], view: View) -> Changes:
@@ -202,6 +203,34 @@ def _threshold(action: Mapping[str, Any], view: View) -> Changes:
     return {"chain": {**chain, "threshold": action["value"]}}
 
 
+def _validator(action: Mapping[str, Any], view: View) -> Changes:
+    """Give a member's registered node a voting power; 0 takes it away."""
+    check_body(
+        action,
+        {
+            "kind": schema.one_of("validator"),
+            "org": schema.organisation,
+            "power": lambda value: schema.natural(value) and value <= validators.MAX_POWER,
+        },
+    )
+    org, power = action["org"], action["power"]
+    if not power:
+        return validators.with_power(view, org, "", 0)
+    if WRITERS.isdisjoint(active_member(view, org)["roles"]):
+        refuse(Code.CONFLICT, "an observer follows without voting")
+    node = view.get(f"node/{org}")
+    if node is None:
+        refuse(Code.CONFLICT, "that member has registered no node")
+    return validators.with_power(view, org, node["key"], power)
+
+
+def _minimum_validators(action: Mapping[str, Any], view: View) -> Changes:
+    check_body(action, {"kind": schema.one_of("minimum-validators"), "value": schema.positive})
+    if action["value"] > validators.MAX_VALIDATORS:
+        raise bad_body(f"there are at most {validators.MAX_VALIDATORS} validators")
+    return validators.with_minimum(view, action["value"])
+
+
 def _active_authorities(view: View, chain: Mapping[str, Any]) -> list[str]:
     return [org for org in chain["authorities"] if _is_active_authority(view, org)]
 
@@ -212,6 +241,8 @@ _ACTIONS: Mapping[str, Callable[[Mapping[str, Any], View], Changes]] = {
     "reinstate": _reinstate,
     "replace-key": _replace_key,
     "threshold": _threshold,
+    "validator": _validator,
+    "minimum-validators": _minimum_validators,
 }
 
 RULES = {

@@ -39,6 +39,7 @@ from tests.ledger_consortium import (
     grant_body,
     ident,
     key,
+    node_body,
     propose,
     release_body,
     request_body,
@@ -151,6 +152,28 @@ def stream() -> Iterator[tuple[int, list[tuple[str, str, dict[str, Any], dict[st
             (SECOND_AUTHORITY, "membership.approve", {"proposal": ident(4)}, {}),
             (PAYER, "membership.endpoint", {"endpoint": "https://p.invalid"}, {}),
             (AUTHORITY, "membership.propose", propose({"kind": "reinstate", "org": PAYER}, 5), {}),
+        ],
+    )
+    yield (
+        START + 6 * DAY + 60,
+        [
+            (HOSPITAL_A, "node.register", node_body(HOSPITAL_A), {"key": second_key}),
+            (HOSPITAL_B, "node.register", node_body(HOSPITAL_B), {}),
+            (HOSPITAL_B, "node.register", node_body(HOSPITAL_B, proof="00" * 64), {}),
+            (AUTHORITY, "membership.propose", propose({"kind": "validator", "org": HOSPITAL_A, "power": 10}, 6), {}),
+            (SECOND_AUTHORITY, "membership.approve", {"proposal": ident(6)}, {}),
+            (AUTHORITY, "membership.propose", propose({"kind": "validator", "org": HOSPITAL_B, "power": 10}, 7), {}),
+            (SECOND_AUTHORITY, "membership.approve", {"proposal": ident(7)}, {}),
+            (AUTHORITY, "membership.propose", propose({"kind": "validator", "org": PAYER, "power": 10}, 8), {}),
+        ],
+    )
+    yield (
+        START + 6 * DAY + 61,
+        [
+            (HOSPITAL_B, "node.register", node_body(HOSPITAL_B, 2), {}),
+            (AUTHORITY, "membership.propose", propose({"kind": "validator", "org": HOSPITAL_B, "power": 9}, 9), {}),
+            (AUTHORITY, "membership.propose", propose({"kind": "minimum-validators", "value": 1}, 10), {}),
+            (SECOND_AUTHORITY, "membership.approve", {"proposal": ident(10)}, {}),
         ],
     )
     yield START + 7 * DAY, []  # an empty block, which leaves the app_hash as it was

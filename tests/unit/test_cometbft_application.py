@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from anchor import checkpoint, merkle, transaction
+from anchor import checkpoint, genesis, merkle, transaction
 from anchor.chain.cometbft.packing import (
     MAX_PACK_BYTES,
     MAX_PACK_ENVELOPES,
@@ -24,8 +24,23 @@ from anchor.chain.embedded_replay import check_ledger
 from anchor.errors import ChainCorrupt, FormatError
 from anchor.state_tree import verify_state_proof
 from anchor.transaction import MAX_ENVELOPE_BYTES
+from tests.cometbft_oracle import oracle
 from tests.fake_consensus import ApplicationFailed, FakeConsensus, encoded_state
-from tests.ledger_consortium import AUTHORITY, CHAIN, HOSPITAL_A, HOSPITAL_B, START, STRANGER, genesis_bytes, sign_key
+from tests.ledger_consortium import (
+    AUTHORITY,
+    CHAIN,
+    HOSPITAL_A,
+    HOSPITAL_B,
+    PAYER,
+    START,
+    STRANGER,
+    admit,
+    genesis_bytes,
+    member,
+    node_body,
+    propose,
+    sign_key,
+)
 
 
 def envelope(sender: str = HOSPITAL_A, seq: int = 1, **changes: Any) -> bytes:
@@ -333,3 +348,75 @@ class TestSocket:
     def test_a_connection_that_goes_away_disturbs_no_other(self, chain: FakeConsensus) -> None:
         chain.mempool.close()
         assert chain.block([], START).app_hash == chain.store.app_hash
+
+
+class TestValidators:
+    """Decisions of the authorities become validator updates; what they take effect with is CometBFT's H+2 rule."""
+
+    @pytest.fixture
+    def four(self, tmp_path: Path) -> Iterator[FakeConsensus]:
+        content = genesis_with_validators()
+        consensus = FakeConsensus(open_store(tmp_path, content), tmp_path)
+        try:
+            consensus.handshake(validators=updates(FOUR))
+            yield consensus
+        finally:
+            consensus.close()
+
+    def test_other_validators_than_the_ledgers_are_refused(self, tmp_path: Path) -> None:
+        consensus = FakeConsensus(open_store(tmp_path, genesis_with_validators()), tmp_path)
+        try:
+            with pytest.raises(ApplicationFailed, match="other validators"):
+                consensus.handshake(validators=updates(FOUR[:3]))
+        finally:
+            consensus.close()
+
+    def test_a_rotated_key_is_one_validator_less_and_one_more(self, four: FakeConsensus) -> None:
+        answer = four.block([packed(envelope(type="node.register", body=node_body(HOSPITAL_A, 2)))], START)
+        changes = {one.pub_key.ed25519.hex(): one.power for one in answer.validator_updates}
+        assert changes == {node_body(HOSPITAL_A)["key"]: 0, node_body(HOSPITAL_A, 2)["key"]: 10}
+        assert list(four.block([], START + 1).validator_updates) == []
+
+    def test_admission_power_and_suspension(self, four: FakeConsensus) -> None:
+        steps = [
+            ("membership.propose", admit(STRANGER, 1)),
+            ("membership.propose", propose({"kind": "validator", "org": STRANGER, "power": 10}, 2)),
+            ("membership.propose", propose({"kind": "suspend", "org": PAYER}, 3)),
+        ]
+        admitted, given, suspended = (
+            envelope(AUTHORITY, number, type=type, body=body) for number, (type, body) in enumerate(steps, 1)
+        )
+        assert list(four.block([packed(admitted)], START).validator_updates) == []
+        registered = envelope(STRANGER, type="node.register", body=node_body(STRANGER))
+        (joined,) = four.block([packed(registered, given)], START + 1).validator_updates
+        assert (joined.pub_key.ed25519.hex(), joined.power) == (node_body(STRANGER)["key"], 10)
+        (left,) = four.block([packed(suspended)], START + 2).validator_updates
+        assert (left.pub_key.ed25519.hex(), left.power) == (node_body(PAYER)["key"], 0)
+
+    def test_nodes_of_active_members_are_let_in_and_of_suspended_ones_are_not(self, four: FakeConsensus) -> None:
+        path = "/p2p/filter/id/" + node_body(PAYER)["node"]
+        assert four.query(path).code == 0
+        actions = ({"kind": "minimum-validators", "value": 3}, {"kind": "suspend", "org": PAYER})
+        decided = [
+            envelope(AUTHORITY, number, type="membership.propose", body=propose(action, number))
+            for number, action in enumerate(actions, 1)
+        ]
+        four.block([packed(*decided)], START)
+        assert four.query(path).code == 3
+
+
+FOUR = (AUTHORITY, HOSPITAL_A, HOSPITAL_B, PAYER)
+
+
+def genesis_with_validators() -> bytes:
+    nodes = [{"org": org, "power": 10, **node_body(org)} for org in FOUR]
+    return genesis.build(chain=CHAIN, time=START, threshold=1, members=[member(one) for one in FOUR], nodes=nodes)
+
+
+def updates(orgs: Sequence[str]) -> list[Any]:
+    made = []
+    for org in orgs:
+        update = oracle("tendermint.abci.ValidatorUpdate")(power=10)
+        update.pub_key.ed25519 = bytes.fromhex(node_body(org)["key"])
+        made.append(update)
+    return made
