@@ -163,8 +163,8 @@ def sign_headers(
 class PeerAuth(AuthBase):
     """Signs every request of a ``requests`` session as one member for one audience.
 
-    ``checkpoint`` gives what goes along in ``X-Yiqiao-Checkpoint`` (``bridge.services.gossip``), None for nothing. It is
-    not covered by the signature: it carries its own.
+    ``checkpoint`` gives what goes along in ``X-Yiqiao-Checkpoint`` (``bridge.services.gossip``), None for nothing. It
+    is not covered by the signature: it carries its own.
     """
 
     def __init__(
