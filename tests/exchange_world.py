@@ -17,6 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import requests
 from flask import Flask
 from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
@@ -29,14 +30,16 @@ from bridge.app import _answer_error
 from bridge.auth import guard
 from bridge.keys.decryption import DecryptionKeys
 from bridge.keys.store import KeyStore
-from bridge.peer_signature import PeerAuth
+from bridge.peer_signature import CHECKPOINT_HEADER, PeerAuth
 from bridge.routes.exchange import exchange_blueprint
+from bridge.routes.gossip import carry_checkpoints
 from bridge.routes.ledger import ledger_blueprint
 from bridge.services.anchoring import AnchoringService
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
 from bridge.services.exchange_parts import ExchangeTerms, assemble_exchange
 from bridge.services.peers import MemberDirectory, PeerRules, Peers
+from bridge.services.gossip import CheckpointGossip
 from bridge.services.submission import TransactionSubmitter
 from bridge.services.witnessing import WitnessService
 from bridge.storage.database import migrate, open_database, transact
@@ -109,6 +112,7 @@ class Site:
         self.records = RecordStore(self.engine, self.keyring, clock)
         self.signer = Signer(org, *keys(org))
         self.nonces = NonceCache(self.engine)
+        self.gossip = CheckpointGossip(self.engine, CHAIN, org, clock)
         self.submitter = TransactionSubmitter(chain, JobLeases(self.engine), org, keys(org)[0], CHAIN, clock)
         self.anchoring = AnchoringService(
             self.engine, self.keyring, chain, self.signer, org, clock, submitter=self.submitter, shard="2026"
@@ -122,6 +126,7 @@ class Site:
             nonces=self.nonces,
             rules=PeerRules(https_only=False, allow_local=True, timeout_seconds=20),
             addresses={AUTHORITY: authority_url},
+            gossip=self.gossip,
             clock=clock,
         )
         terms = ExchangeTerms(CHAIN, AUTHORITY, "default", 5.0, 1, self.keys, f"{endpoint}/fhir")
@@ -157,6 +162,7 @@ class Site:
     def app(self) -> Flask:
         app = Flask(__name__, static_folder=None)
         guard(app, self.node)
+        carry_checkpoints(app, self.gossip)
         app.register_blueprint(exchange_blueprint(self.node))
         app.register_blueprint(ledger_blueprint(self.node))
         app.register_error_handler(Exception, _answer_error)
@@ -221,8 +227,19 @@ class World:
         if org == AUTHORITY:
             path = self.directory / "ledger.sqlite3"
             return EmbeddedChain(path, genesis=content, host_key=keys(org)[0], host_org=org, clock=self.clock)
-        auth = PeerAuth(org=org, key=keys(org)[0], audience=AUTHORITY, clock=self.clock)
-        return RemoteChain(self.endpoints[AUTHORITY], auth=auth, timeout_seconds=20)
+        def newest() -> str | None:
+            return self.sites[org].gossip.newest() if org in self.sites else None
+
+        def session() -> requests.Session:
+            made = requests.Session()
+            made.trust_env = False
+            made.hooks["response"].append(
+                lambda answer, **_: self.sites[org].gossip.hear(answer.headers.get(CHECKPOINT_HEADER), AUTHORITY)
+            )
+            return made
+
+        auth = PeerAuth(org=org, key=keys(org)[0], audience=AUTHORITY, clock=self.clock, checkpoint=newest)
+        return RemoteChain(self.endpoints[AUTHORITY], auth=auth, timeout_seconds=20, session=session)
 
     def _serve(self, site: Site, listening: socket.socket) -> None:
         server = make_server(
