@@ -15,12 +15,15 @@ import binascii
 import threading
 import time
 from collections.abc import Callable
+from typing import Any
 
+import requests
 from sqlalchemy import Engine
 
 from anchor.checkpoint import SignedCheckpoint, ledger_origin, parse, render
 from anchor.errors import FormatError
 from bridge.errors import BridgeError
+from bridge.peer_signature import CHECKPOINT_HEADER
 from bridge.storage import witness_store
 from bridge.storage.database import read_transaction, transact
 from bridge.storage.witness_store import Heard
@@ -84,6 +87,15 @@ class CheckpointGossip:
             return transact(self._engine, lambda conn: witness_store.hear(conn, self._origin, heard))
         except BridgeError:
             return False
+
+    def listen(self, session: requests.Session, source: str) -> requests.Session:
+        """Let every answer that ``session`` gets be heard as ``source``'s; returns the session."""
+
+        def hear(answer: requests.Response, **_: Any) -> None:
+            self.hear(answer.headers.get(CHECKPOINT_HEADER), source)
+
+        session.hooks["response"].append(hear)
+        return session
 
     def _value(self, note: bytes) -> str:
         """Return a note in base64, with its own signature and one other: two say as much as twenty here."""
