@@ -25,7 +25,7 @@ from bridge.errors import SettingsError
 from bridge.keys.decryption import DecryptionKeys
 from bridge.keys.store import KeyStore, retired_keys
 from bridge.metrics import LedgerHealth
-from bridge.peer_signature import CHECKPOINT_HEADER, PeerAuth
+from bridge.peer_signature import PeerAuth
 from bridge.pki.authority import CertificateAuthority
 from bridge.pki.tls_identity import TlsIdentity
 from bridge.profiles import ProfileBook
@@ -239,9 +239,7 @@ def _add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
     gossip = CheckpointGossip(parts["engine"], settings.ledger.chain, signer.org, clock)
 
     def session(org: str) -> Session:
-        made = open_session(rules, tls, org, check_address=False)
-        made.hooks["response"].append(lambda answer, **_: gossip.hear(answer.headers.get(CHECKPOINT_HEADER), org))
-        return made
+        return gossip.listen(open_session(rules, tls, org, check_address=False), org)
 
     chain = _chain(settings, signer, genesis, session, gossip, clock)
     resources.callback(chain.close)

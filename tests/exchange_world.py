@@ -30,7 +30,7 @@ from bridge.app import _answer_error
 from bridge.auth import guard
 from bridge.keys.decryption import DecryptionKeys
 from bridge.keys.store import KeyStore
-from bridge.peer_signature import CHECKPOINT_HEADER, PeerAuth
+from bridge.peer_signature import PeerAuth
 from bridge.routes.exchange import exchange_blueprint
 from bridge.routes.gossip import carry_checkpoints
 from bridge.routes.ledger import ledger_blueprint
@@ -38,8 +38,8 @@ from bridge.services.anchoring import AnchoringService
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
 from bridge.services.exchange_parts import ExchangeTerms, assemble_exchange
-from bridge.services.peers import MemberDirectory, PeerRules, Peers
 from bridge.services.gossip import CheckpointGossip
+from bridge.services.peers import MemberDirectory, PeerRules, Peers
 from bridge.services.submission import TransactionSubmitter
 from bridge.services.witnessing import WitnessService
 from bridge.storage.database import migrate, open_database, transact
@@ -233,10 +233,7 @@ class World:
         def session() -> requests.Session:
             made = requests.Session()
             made.trust_env = False
-            made.hooks["response"].append(
-                lambda answer, **_: self.sites[org].gossip.hear(answer.headers.get(CHECKPOINT_HEADER), AUTHORITY)
-            )
-            return made
+            return self.sites[org].gossip.listen(made, AUTHORITY)
 
         auth = PeerAuth(org=org, key=keys(org)[0], audience=AUTHORITY, clock=self.clock, checkpoint=newest)
         return RemoteChain(self.endpoints[AUTHORITY], auth=auth, timeout_seconds=20, session=session)
