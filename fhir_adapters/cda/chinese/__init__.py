@@ -1,0 +1,1 @@
+"""Chinese shared documents (WS/T 500): what their data elements mean."""

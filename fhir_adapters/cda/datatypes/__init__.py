@@ -1,0 +1,1 @@
+"""HL7 V3 data types (R1) as FHIR R4 data types."""

@@ -1,0 +1,1 @@
+"""Clinical statements of the body, one module per concern."""
