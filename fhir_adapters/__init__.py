@@ -12,7 +12,7 @@ from fhir_adapters.result import ConversionResult, Issue
 
 __all__ = ["FORMATS", "ConversionResult", "Issue", "SourceProfile", "convert", "detect_format", "messages"]
 
-FORMATS = ("hl7v2", "csv", "tabular")
+FORMATS = ("hl7v2", "cda", "csv", "tabular")
 """Formats that :func:`convert` takes; "csv" and "tabular" are one. "auto" looks at the bytes."""
 
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
@@ -20,7 +20,7 @@ _HL7V2_STARTS = (b"MSH", b"FHS", b"BHS")
 
 
 def convert(raw: bytes, format: str = "hl7v2", profile: SourceProfile | None = None) -> ConversionResult:
-    """Convert one message (hl7v2) or one file (csv) to a transaction Bundle.
+    """Convert one message (hl7v2), one document (cda) or one file (csv) to a transaction Bundle.
 
     Raises only :class:`~fhir_adapters.errors.AdapterError` and its kinds: DecodeError, ParseError, UnsupportedMessage,
     ValidationError. ``profile`` defaults to :data:`~fhir_adapters.profile.DEFAULT_PROFILE`.
@@ -30,6 +30,10 @@ def convert(raw: bytes, format: str = "hl7v2", profile: SourceProfile | None = N
         from fhir_adapters import hl7v2
 
         return hl7v2.convert(raw, profile)
+    if chosen == "cda":
+        from fhir_adapters import cda
+
+        return cda.convert(raw, profile)
     if chosen in ("csv", "tabular"):
         from fhir_adapters import tabular
 
@@ -38,21 +42,30 @@ def convert(raw: bytes, format: str = "hl7v2", profile: SourceProfile | None = N
 
 
 def messages(raw: bytes, format: str = "hl7v2") -> Iterator[bytes]:
-    """Split a file into what :func:`convert` takes one at a time. A CSV file is one piece. Raises AdapterError."""
+    """Split a file into what :func:`convert` takes one at a time. A document and a CSV file are one piece.
+
+    Raises AdapterError.
+    """
     chosen = detect_format(raw) if format == "auto" else format
     if chosen == "hl7v2":
         from fhir_adapters import hl7v2
 
         return iter(hl7v2.messages(raw))
-    if chosen in ("csv", "tabular"):
+    if chosen in ("cda", "csv", "tabular"):
         return iter((raw,))
     raise UnsupportedMessage("unknown format; one of " + ", ".join((*FORMATS, "auto")))
 
 
 def detect_format(raw: bytes) -> str:
-    """The format that the first bytes look like: "hl7v2" for an MSH, FHS, BHS or MLLP start, otherwise "csv"."""
+    """The format that the first bytes look like.
+
+    "hl7v2" for an MSH, FHS, BHS or MLLP start, "cda" for any XML (the CDA adapter refuses by name what is none),
+    otherwise "csv".
+    """
     head = raw[:256]
     for mark in _BOMS:
         head = head.removeprefix(mark)
     head = head.replace(b"\0", b"").lstrip(b"\x0b\r\n\t ")
-    return "hl7v2" if head.startswith(_HL7V2_STARTS) else "csv"
+    if head.startswith(_HL7V2_STARTS):
+        return "hl7v2"
+    return "cda" if head.startswith(b"<") else "csv"

@@ -24,10 +24,11 @@ EXTENSION = "Extension"
 PRIMITIVE_EXTENSION = "FHIRPrimitiveExtension"
 _SKIPPED_FIELDS = frozenset({"fhir_comments"})  # FHIR R4 removed comments from JSON
 
-_EMITTED = """AllergyIntolerance AuditEvent Binary Bundle Composition Condition Consent Coverage Device DiagnosticReport
-DocumentReference Encounter Extension Immunization Location MedicationAdministration MedicationDispense
-MedicationRequest MessageHeader Observation OperationOutcome Organization Patient Practitioner
-PractitionerRole Procedure Provenance RelatedPerson ServiceRequest Specimen Task"""
+_EMITTED = """AllergyIntolerance AuditEvent Binary Bundle CareTeam Composition Condition Consent Coverage Device
+DeviceUseStatement DiagnosticReport DocumentReference Encounter Extension FamilyMemberHistory Goal Immunization
+Location Media Medication MedicationAdministration MedicationDispense MedicationRequest MedicationStatement
+MessageHeader Observation OperationOutcome Organization Patient Practitioner PractitionerRole Procedure
+Provenance RelatedPerson ServiceRequest Specimen SupplyDelivery SupplyRequest Task"""
 EMITTED_TYPES = tuple(_EMITTED.split())
 """Resource types (and Extension) whose structures are kept in ``structures.json``, with every type they contain."""
 
