@@ -48,6 +48,7 @@ from bridge.services.reading import ReadingService
 from bridge.services.receipts import ReceiptService
 from bridge.services.retention import RetentionService, RetentionTerms
 from bridge.services.search import SearchService
+from bridge.services.signing import SigningService
 from bridge.services.submission import TransactionSubmitter
 from bridge.services.witnessing import WitnessService
 from bridge.settings import Settings, load_settings
@@ -118,6 +119,7 @@ class Node:
     witness: WitnessService
     receipts: ReceiptService
     integrity: IntegrityService
+    signing: SigningService
     pollers: tuple[ViewPoller, ...]
     # exchange between institutions; the card authority's own services answer others only where the node has that role
     pseudonyms: PseudonymService
@@ -345,6 +347,10 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
             ledger_path=settings.path(settings.ledger.path) if embedded else None,
             genesis=read_genesis(settings) if embedded else None,
         ),
+        "signing": SigningService(
+            engine, records, node=audit.node, key=signer.sign, chain_id=chain_id, clock=clock,
+            certificates=settings.path(settings.peer_tls.directory),
+        ),
         "pollers": pollers,
     }  # fmt: skip
 
@@ -362,7 +368,7 @@ def _add_exchange(parts: dict[str, Any]) -> None:
         keys=parts["keys"],
         base_url=settings.node.endpoint.rstrip("/") + FHIR_PATH,
     )
-    shared = ("engine", "keyring", "records", "chain", "submitter", "anchoring", "audit", "peers", "clock")
+    shared = ("engine", "keyring", "records", "chain", "submitter", "anchoring", "audit", "signing", "peers", "clock")
     built = assemble_exchange(
         terms,
         signer=signer,

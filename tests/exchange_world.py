@@ -40,6 +40,7 @@ from bridge.services.audit_event import Party
 from bridge.services.exchange_parts import ExchangeTerms, assemble_exchange
 from bridge.services.gossip import CheckpointGossip
 from bridge.services.peers import MemberDirectory, PeerRules, Peers
+from bridge.services.signing import SigningService
 from bridge.services.submission import TransactionSubmitter
 from bridge.services.witnessing import WitnessService
 from bridge.storage.database import migrate, open_database, transact
@@ -142,6 +143,15 @@ class Site:
             peers=self.peers,
             anchoring=self.anchoring,
             audit=self.audit,
+            signing=SigningService(
+                self.engine,
+                self.records,
+                node=self.audit.node,
+                key=keys(org)[0],
+                chain_id=CHAIN,
+                certificates=directory / "pki",
+                clock=clock,
+            ),
             clock=clock,
         )
         self.node = SimpleNamespace(

@@ -32,7 +32,7 @@ from bridge.keys.store import KeyStore, in_turn
 from bridge.pki import gm_certificates as gm
 from bridge.pki import tls_certificates as tls
 from bridge.pki.enrolment import CertificateRequest, Certificates
-from bridge.services.envelope import gm_ca_name
+from bridge.pki.gm_structures import gm_ca_name
 
 REGISTER = "issued.jsonl"
 REVOKED = "revoked.json"
@@ -179,25 +179,29 @@ class CertificateAuthority:
     def _issue_gm(self, member: Member, key: Mapping[str, Any], now: int, days: int) -> gm.GmCertificate:
         """Certify one ledger key; its serial number is its id, so it is issued again with the same one."""
         profile = gm.SIGNING if key["use"] == "sign" else gm.ENCRYPTION
-        certificate = self._gm(member, key["public"], profile, int(key["id"], 16), now, days, key["until"])
+        certificate = self._gm(member, key, profile, int(key["id"], 16), now, days)
         self._note(f"gm-{key['use']}", member["org"], certificate.serial, certificate, certificate.pem())
         return certificate
 
     def _issuing(self, member: Member, now: int, days: int) -> gm.GmCertificate:
         """Certify the institution as the issuer of its practitioners' certificates."""
-        key = max((each for each in _live_keys(member, now) if each["use"] == "sign"), key=lambda each: each["from"])
+        signing = [each for each in _live_keys(member, now) if each["use"] == "sign"]
+        key = max(reversed(signing), key=lambda each: each["from"])  # of two of the same second, the one added last
         serial = int.from_bytes(secrets.token_bytes(tls.SERIAL_BYTES), "big") >> 1
-        certificate = self._gm(member, key["public"], gm.ISSUING, serial, now, days, key["until"])
+        certificate = self._gm(member, key, gm.ISSUING, serial, now, days)
         self._note("gm-issuing", member["org"], certificate.serial, certificate, certificate.pem())
         return certificate
 
-    def _gm(self, member: Member, public: str, profile: gm.Profile, serial: int, now: int, days: int,
-            until: int | None) -> gm.GmCertificate:  # fmt: skip
-        last = min(now + days * SECONDS_PER_DAY, self._gm_root().not_after)
+    def _gm(
+        self, member: Member, key: Mapping[str, Any], profile: gm.Profile, serial: int, now: int, days: int
+    ) -> gm.GmCertificate:
+        """Issue over one ledger key, for no longer than the ledger has the key as good."""
+        last, until = min(now + days * SECONDS_PER_DAY, self._gm_root().not_after), key["until"]
         return gm.issue(
             subject=gm.member_subject(member["name"], member["org"]),
-            public=PublicKey.from_bytes(bytes.fromhex(public)), profile=profile, issuer=gm_ca_name(self._chain),
-            issuer_key=self._gm_key(), serial=serial, not_before=now - tls.BACKDATED_SECONDS,
+            public=PublicKey.from_bytes(bytes.fromhex(key["public"])), profile=profile, issuer=gm_ca_name(self._chain),
+            issuer_key=self._gm_key(), serial=serial,
+            not_before=max(now - tls.BACKDATED_SECONDS, key["from"]),
             not_after=last if until is None else min(last, until), uris=(gm.ORG_URI + member["org"],),
         )  # fmt: skip
 

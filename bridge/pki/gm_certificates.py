@@ -23,6 +23,7 @@ from asn1crypto import core, keys, pem, x509
 from anchor.errors import AnchorError
 from anchor.gm import PrivateKey, PublicKey, sm3
 from bridge.errors import CertificateInvalid
+from bridge.pki.gm_structures import der_signature, raw_signature
 
 OID_SM2_WITH_SM3 = "1.2.156.10197.1.501"
 OID_SM2_CURVE = "1.2.156.10197.1.301"
@@ -32,12 +33,6 @@ ORG_URI = "urn:yiqiao:org:"
 PRACTITIONER_URI = "urn:yiqiao:practitioner:"
 _KNOWN_CRITICAL = frozenset({"key_usage", "basic_constraints"})
 _KEY_ID_BYTES = 20
-
-
-class _Signature(core.Sequence):  # type: ignore[misc]
-    """SM2Signature of GM/T 0009."""
-
-    _fields = [("r", core.Integer), ("s", core.Integer)]  # noqa: RUF012
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +114,9 @@ def issue(
             "extensions": extensions,
         }
     )
-    raw = issuer_key.sign(body.dump())
-    numbers = {"r": int.from_bytes(raw[:32], "big"), "s": int.from_bytes(raw[32:], "big")}
+    signature = der_signature(issuer_key.sign(body.dump()))
     certificate = x509.Certificate(
-        {"tbs_certificate": body, "signature_algorithm": algorithm, "signature_value": _Signature(numbers).dump()}
+        {"tbs_certificate": body, "signature_algorithm": algorithm, "signature_value": signature}
     )
     return parse(certificate.dump())
 
@@ -207,8 +201,7 @@ def _read(der: bytes, certificate: x509.Certificate, body: x509.TbsCertificate) 
             uris = tuple(str(each.native) for each in value if each.name == "uniform_resource_identifier")
         elif extension["critical"].native and name not in _KNOWN_CRITICAL:
             raise ValueError("a critical extension that is not known here")
-    numbers = _Signature.load(certificate["signature_value"].native, strict=True)
-    signature = b"".join(numbers[name].native.to_bytes(32, "big") for name in ("r", "s"))
+    signature = raw_signature(certificate["signature_value"].native)
     return GmCertificate(
         der=der,
         issuer=body["issuer"],

@@ -21,138 +21,27 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from asn1crypto import cms, core, x509
-
 from anchor import gm
 from anchor.errors import AnchorError
 from bridge.errors import PeerRejected
+from bridge.pki.gm_structures import (
+    OID_DATA,
+    OID_SIGNED_AND_ENVELOPED,
+    OID_SM2_ENCRYPT,
+    OID_SM2_SIGN,
+    OID_SM3,
+    OID_SM4_GCM,
+    ContentInfo,
+    GcmParameters,
+    KeyName,
+    der_signature,
+    raw_signature,
+)
 
-OID_DATA = "1.2.156.10197.6.1.4.2.1"
-OID_SIGNED_AND_ENVELOPED = "1.2.156.10197.6.1.4.2.4"
-OID_SM3 = "1.2.156.10197.1.401"
-OID_SM2_SIGN = "1.2.156.10197.1.301.1"
-OID_SM2_ENCRYPT = "1.2.156.10197.1.301.3"
-OID_SM4_GCM = "1.2.156.10197.1.104.8"
-GM_CA_NAME = "Yiqiao SM2 CA"
 NONCE_BYTES = 12
 TAG_BYTES = 16
 KEY_BYTES = 16
 MAX_ENVELOPE_BYTES = 256 * 1024 * 1024  # a release is held in memory on both sides; a larger record must be limited
-
-
-class _Algorithm(core.Sequence):  # type: ignore[misc]
-    """AlgorithmIdentifier with parameters of any kind."""
-
-    _fields = [("algorithm", core.ObjectIdentifier), ("parameters", core.Any, {"optional": True})]  # noqa: RUF012
-
-
-class _Algorithms(core.SetOf):  # type: ignore[misc]
-    """The digest algorithms used."""
-
-    _child_spec = _Algorithm
-
-
-class _GcmParameters(core.Sequence):  # type: ignore[misc]
-    """RFC 5084 section 3.2."""
-
-    _fields = [("nonce", core.OctetString), ("icv_len", core.Integer, {"default": 12})]  # noqa: RUF012
-
-
-class _RecipientInfo(core.Sequence):  # type: ignore[misc]
-    """For whom the content key is encrypted; GM/T 0010 section 9."""
-
-    _fields = [  # noqa: RUF012
-        ("version", core.Integer),
-        ("issuer_and_serial", cms.IssuerAndSerialNumber),
-        ("key_encryption_algorithm", _Algorithm),
-        ("encrypted_key", core.OctetString),
-    ]
-
-
-class _RecipientInfos(core.SetOf):  # type: ignore[misc]
-    """The recipients; ours has one."""
-
-    _child_spec = _RecipientInfo
-
-
-class _EncryptedContentInfo(core.Sequence):  # type: ignore[misc]
-    """The encrypted content, its type and its algorithm."""
-
-    _fields = [  # noqa: RUF012
-        ("content_type", core.ObjectIdentifier),
-        ("content_encryption_algorithm", _Algorithm),
-        ("encrypted_content", core.OctetString, {"implicit": 0}),
-    ]
-
-
-class _SignerInfo(core.Sequence):  # type: ignore[misc]
-    """Who signed; without authenticated attributes, so the signature is over the content itself."""
-
-    _fields = [  # noqa: RUF012
-        ("version", core.Integer),
-        ("issuer_and_serial", cms.IssuerAndSerialNumber),
-        ("digest_algorithm", _Algorithm),
-        ("digest_encryption_algorithm", _Algorithm),
-        ("encrypted_digest", core.OctetString),
-    ]
-
-
-class _SignerInfos(core.SetOf):  # type: ignore[misc]
-    """The signers; ours has one."""
-
-    _child_spec = _SignerInfo
-
-
-class _SignedAndEnvelopedData(core.Sequence):  # type: ignore[misc]
-    """GM/T 0010 section 10; certificates and revocation lists are left out."""
-
-    _fields = [  # noqa: RUF012
-        ("version", core.Integer),
-        ("recipient_infos", _RecipientInfos),
-        ("digest_algorithms", _Algorithms),
-        ("encrypted_content_info", _EncryptedContentInfo),
-        ("signer_infos", _SignerInfos),
-    ]
-
-
-class _ContentInfo(core.Sequence):  # type: ignore[misc]
-    """The outermost structure."""
-
-    _fields = [  # noqa: RUF012
-        ("content_type", core.ObjectIdentifier),
-        ("content", _SignedAndEnvelopedData, {"explicit": 0}),
-    ]
-
-
-class _Signature(core.Sequence):  # type: ignore[misc]
-    """SM2Signature of GM/T 0009."""
-
-    _fields = [("r", core.Integer), ("s", core.Integer)]  # noqa: RUF012
-
-
-def gm_ca_name(chain: str) -> x509.Name:
-    """Return the distinguished name under which a consortium's SM2 certificates are issued."""
-    return x509.Name.build({"organization_name": chain, "common_name": GM_CA_NAME})
-
-
-@dataclass(frozen=True, slots=True)
-class KeyName:
-    """Which key: chain id and key id (16 hex digits, the serial number of its certificate)."""
-
-    chain: str
-    key_id: str
-
-    def asn1(self) -> cms.IssuerAndSerialNumber:
-        """Return the ASN.1 form."""
-        return cms.IssuerAndSerialNumber({"issuer": gm_ca_name(self.chain), "serial_number": int(self.key_id, 16)})
-
-    @classmethod
-    def read(cls, value: cms.IssuerAndSerialNumber) -> KeyName:
-        """Read the ASN.1 form; raises KeyError or ValueError when it is not of this kind."""
-        name, serial = value["issuer"].native, value["serial_number"].native
-        if name["common_name"] != GM_CA_NAME or not 0 <= serial < 2**64:
-            raise ValueError("not the name of a member's key")
-        return cls(name["organization_name"], f"{serial:016x}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,8 +116,7 @@ class _Parts:
 
     def write(self) -> bytes:
         """Return the envelope of these parts."""
-        numbers = {"r": int.from_bytes(self.signature[:32], "big"), "s": int.from_bytes(self.signature[32:], "big")}
-        parameters = _GcmParameters({"nonce": self.nonce, "icv_len": TAG_BYTES})
+        parameters = GcmParameters({"nonce": self.nonce, "icv_len": TAG_BYTES})
         data = {
             "version": 1,
             "recipient_infos": [
@@ -251,11 +139,11 @@ class _Parts:
                     "issuer_and_serial": self.signer.asn1(),
                     "digest_algorithm": {"algorithm": OID_SM3},
                     "digest_encryption_algorithm": {"algorithm": OID_SM2_SIGN},
-                    "encrypted_digest": _Signature(numbers).dump(),
+                    "encrypted_digest": der_signature(self.signature),
                 }
             ],
         }
-        return bytes(_ContentInfo({"content_type": OID_SIGNED_AND_ENVELOPED, "content": data}).dump())
+        return bytes(ContentInfo({"content_type": OID_SIGNED_AND_ENVELOPED, "content": data}).dump())
 
 
 def _read(envelope: bytes) -> _Parts:
@@ -264,17 +152,16 @@ def _read(envelope: bytes) -> _Parts:
     What was read is written again and compared: so every algorithm, version and length is the one that members use,
     and an envelope has one accepted encoding.
     """
-    data = _ContentInfo.load(envelope, strict=True)["content"]
+    data = ContentInfo.load(envelope, strict=True)["content"]
     recipient, signer = data["recipient_infos"][0], data["signer_infos"][0]
     info = data["encrypted_content_info"]
-    numbers = _Signature.load(signer["encrypted_digest"].native, strict=True)
     parts = _Parts(
         KeyName.read(recipient["issuer_and_serial"]),
         KeyName.read(signer["issuer_and_serial"]),
         recipient["encrypted_key"].native,
-        info["content_encryption_algorithm"]["parameters"].parse(_GcmParameters)["nonce"].native,
+        info["content_encryption_algorithm"]["parameters"].parse(GcmParameters)["nonce"].native,
         info["encrypted_content"].native,
-        numbers["r"].native.to_bytes(32, "big") + numbers["s"].native.to_bytes(32, "big"),
+        raw_signature(signer["encrypted_digest"].native),
     )
     if len(parts.nonce) != NONCE_BYTES or parts.write() != envelope:
         raise ValueError("not the structure that members exchange")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bridge.services.anchoring import AnchoringService, NodeSigner
     from bridge.services.audit import AuditService
     from bridge.services.peers import Peers
+    from bridge.services.signing import SigningService
     from bridge.services.submission import TransactionSubmitter
     from bridge.storage.keyring import KeyRing
     from bridge.storage.records import RecordStore
@@ -78,6 +79,7 @@ def assemble_exchange(
     peers: Peers,
     anchoring: AnchoringService,
     audit: AuditService,
+    signing: SigningService,
     clock: Callable[[], float] = time.time,
 ) -> ExchangeParts:
     """Build the services of the exchange over a node's other parts."""
@@ -98,7 +100,9 @@ def assemble_exchange(
         engine=engine,
         store=store,
         records=records,
-        content=ContentBuilder(records, anchoring, receipts, chain, base_url=terms.base_url, sleep=time.sleep),
+        content=ContentBuilder(
+            records, anchoring, receipts, chain, base_url=terms.base_url, sleep=time.sleep, sign=signing.provenance
+        ),
         consent=consent,
         patients=LocalPatients(keyring),
         chain=chain,

@@ -20,7 +20,7 @@ from __future__ import annotations
 import base64
 import binascii
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -34,13 +34,14 @@ from anchor.gm import PublicKey, sm3
 from anchor.receipt import disclosed_root
 from anchor.trust import Trust, majority
 from anchor.verify import ReceiptVerifier
-from bridge.errors import PeerRejected
+from bridge.errors import CertificateInvalid, PeerRejected
 from bridge.peer_signature import live_key
 from bridge.services.access_request import SignedRequest
 from bridge.services.audit_event import ExchangeFacts, Party
 from bridge.services.envelope import open_envelope
 from bridge.services.ledger_events import LedgerEvents, Recorded
 from bridge.services.local_copy import local_copy, provenance, subject_of
+from bridge.services.record_signature import Target, verify_institution
 from bridge.storage.database import transact
 from bridge.storage.disclosures import DisclosureStore
 from bridge.storage.exchange import ReceivedRecord
@@ -79,12 +80,17 @@ class Received:
     gap: bool
 
 
+_Record = tuple[dict[str, Any], str, bytes, bytes, str]
+"""Resource, reference, canonical bytes, receipt, how far the receipt had come."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Checked:
     """A release that passed (1) to (3)."""
 
     digests: tuple[bytes, ...]
-    records: tuple[tuple[dict[str, Any], str, bytes, bytes, str], ...]  # resource, ref, bytes, receipt, receipt state
+    records: tuple[_Record, ...]
+    provenance: dict[str, Any] | None
 
     @property
     def root(self) -> str:
@@ -164,7 +170,26 @@ class ReceiveService:
             self._check_record(entry, receipt, holder, verifier, minimum)  # (3)
             for entry, receipt in zip(entries, receipts, strict=True)
         ]
-        return _Checked(tuple(sm3(content) for _, _, content, _, _ in records), tuple(records))
+        digests = [sm3(content) for _, _, content, _, _ in records]
+        provenance = payload.get("provenance")
+        if records:
+            refs = [ref for _, ref, _, _, _ in records]
+            self._check_signature(provenance, holder, [(ref, d.hex()) for ref, d in zip(refs, digests, strict=True)])
+            digests.append(sm3(canonical.dump(provenance)))
+        return _Checked(tuple(digests), tuple(records), provenance if records else None)
+
+    def _check_signature(self, provenance: Any, holder: str, targets: Sequence[Target]) -> None:
+        """Check that a live key of the holder signed exactly the records that came."""
+        if not isinstance(provenance, dict):
+            raise PeerRejected("signature-missing", "the release is not signed by its holder")
+        try:
+            signed = verify_institution(
+                provenance, holder, self._chain_id, lambda key_id: self._signing_key(holder, key_id)
+            )
+        except CertificateInvalid as error:
+            raise PeerRejected("signature-invalid", f"the holder's signature does not hold ({error.code})") from error
+        if list(signed) != list(targets):
+            raise PeerRejected("signature-of-other-records", "the holder's signature is over other records than came")
 
     def _signing_key(self, holder: str, key_id: str) -> PublicKey | None:
         member = self._chain.state(f"member/{holder}")
@@ -177,9 +202,7 @@ class ReceiveService:
         return Trust.from_members(self._chain_id, self._quorum or majority(members), (), members).dump()
 
     @staticmethod
-    def _check_record(
-        entry: Any, receipt: Any, holder: str, verifier: ReceiptVerifier, minimum: Any
-    ) -> tuple[dict[str, Any], str, bytes, bytes, str]:
+    def _check_record(entry: Any, receipt: Any, holder: str, verifier: ReceiptVerifier, minimum: Any) -> _Record:
         resource = entry.get("resource") if isinstance(entry, dict) else None
         meta = resource.get("meta") if isinstance(resource, dict) else None
         if not isinstance(resource, dict) or not isinstance(meta, dict) or not isinstance(receipt, dict):
@@ -241,14 +264,17 @@ class ReceiveService:
         copies = [local_copy(resource, holder=holder, ref=ref) for resource, ref, _, _, _ in checked.records]
         patients = [f"Patient/{copy['id']}" for copy in copies if copy["resourceType"] == "Patient"]
         subjects = [subject_of(copy, patients) for copy in copies]
+        digests = checked.digests[: len(copies)]
         writes = [
             RecordWrite(copy, Lineage(f"org:{holder}", digest, ADAPTER), subject)
-            for copy, digest, subject in zip(copies, checked.digests, subjects, strict=True)
+            for copy, digest, subject in zip(copies, digests, subjects, strict=True)
         ]
         results = self._records.put_many(connection, writes)
-        for record, result, digest, subject in zip(checked.records, results, checked.digests, subjects, strict=True):
+        for record, result, digest, subject in zip(checked.records, results, digests, subjects, strict=True):
             self._keep_original(connection, asked, record, result.ref, digest, subject, now)
         refs = [ref for _, ref, _, _, _ in checked.records]
+        if checked.provenance is not None:
+            refs.append(self._keep_signature(connection, asked, checked, patients, now))
         if results:
             trail = provenance(
                 request=asked.id,
@@ -256,7 +282,7 @@ class ReceiveService:
                 requester=self._node.id,
                 purpose=asked.statement["purpose"],
                 targets=[result.ref for result in results],
-                sources=refs,
+                sources=refs[: len(results)],
                 now=now,
             )
             subject = patients[0] if patients else "node"
@@ -277,14 +303,28 @@ class ReceiveService:
         self._audit.record_receive(stored, connection)
         return tuple(
             ReceivedItem(ref, result.ref, digest.hex(), state)
-            for (_, ref, _, _, state), result, digest in zip(checked.records, results, checked.digests, strict=True)
+            for (_, ref, _, _, state), result, digest in zip(checked.records, results, digests, strict=True)
         )
+
+    def _keep_signature(
+        self, connection: Connection, asked: SignedRequest, checked: _Checked, patients: Sequence[str], now: int
+    ) -> str:
+        """Store the holder's signed Provenance like any record that came; return its reference at the holder."""
+        assert checked.provenance is not None
+        holder, signed = asked.statement["holder"], checked.provenance
+        ref, digest = f"Provenance/{signed.get('id')}/_history/1", checked.digests[-1]
+        subject = patients[0] if patients else "node"
+        copy = local_copy(signed, holder=holder, ref=ref)
+        result = self._records.put(connection, copy, Lineage(f"org:{holder}", digest, ADAPTER), subject)
+        record = (signed, ref, canonical.dump(signed), b"", "signed")
+        self._keep_original(connection, asked, record, result.ref, digest, subject, now)
+        return ref
 
     def _keep_original(
         self,
         connection: Connection,
         asked: SignedRequest,
-        record: tuple[dict[str, Any], str, bytes, bytes, str],
+        record: _Record,
         local_ref: str,
         digest: bytes,
         subject: str,

@@ -1,21 +1,24 @@
 """What a release holds: the patient's records that a scope covers, each with its receipt, as one sealed envelope.
 
 The plaintext is canonical JSON:
-``{"v":1,"request","holder","requester","time","basis","grant","permit","bundle","receipts"}``. ``bundle`` is a FHIR
-Bundle of type collection; ``receipts[i]`` is the receipt of ``bundle.entry[i].resource``, whose canonical bytes have
-the digest that the receipt names. The digests in this order are the leaves of the disclosed Merkle root.
+``{"v":1,"request","holder","requester","time","basis","grant","permit","bundle","receipts","provenance"}``. ``bundle``
+is a FHIR Bundle of type collection; ``receipts[i]`` is the receipt of ``bundle.entry[i].resource``, whose canonical
+bytes have the digest that the receipt names. ``provenance`` is the holder's signature over exactly these record
+versions (``bridge.services.record_signature``). The records' digests in this order, then the Provenance's, are the
+leaves of the disclosed Merkle root: so the ledger dates the signature as well.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from anchor import canonical
 from anchor.errors import ChainError
+from anchor.gm import sm3
 from anchor.receipt import MAX_DISCLOSED
 from bridge.errors import Conflict, DisclosureRefused, NotFound
 from bridge.services.decision import CATEGORY_OF_TYPE, Scope, covers
@@ -25,6 +28,7 @@ if TYPE_CHECKING:
     from anchor.chain.client import ChainClient
     from bridge.services.anchoring import AnchoringService
     from bridge.services.receipts import ReceiptService
+    from bridge.services.record_signature import Target
     from bridge.storage.records import RecordStore, StoredVersion
 
 ANCHOR_ATTEMPTS = 3  # runs of the anchoring job that a release waits for when another process has it in hand
@@ -37,7 +41,10 @@ _REFERENCE = re.compile(r"([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})")
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A release before sealing. ``pending``: records whose receipts are not on the ledger yet."""
+    """A release before sealing. ``pending``: records whose receipts are not on the ledger yet.
+
+    The last digest and reference are the Provenance's.
+    """
 
     plaintext: bytes
     digests: tuple[bytes, ...]
@@ -57,10 +64,12 @@ class ContentBuilder:
         *,
         base_url: str,
         sleep: Callable[[float], None],
+        sign: Callable[[Sequence[Target], str], Mapping[str, Any]],
     ) -> None:
-        """``receipts`` makes a receipt service over a given chain client."""
+        """``receipts`` makes a receipt service over a given chain client, ``sign`` a signed Provenance of an id."""
         self._records, self._anchoring, self._receipts = records, anchoring, receipts
         self._chain, self._base_url, self._sleep = chain, base_url, sleep
+        self._sign = sign
 
     def build(self, patients: Iterable[str], scope: Scope, header: dict[str, Any], now: int) -> Content:
         """Return the content of a release; raises ``DisclosureRefused`` ("too-large") or ``ChainError``."""
@@ -81,13 +90,23 @@ class ContentBuilder:
         }
         if not entries:
             del bundle["entry"]  # FHIR JSON has no empty arrays
-        plaintext = canonical.dump({**header, "v": 1, "time": now, "bundle": bundle, "receipts": receipts})
+        digests, refs = [version.digest for version in versions], [version.ref for version in versions]
+        payload = {**header, "v": 1, "time": now, "bundle": bundle, "receipts": receipts, "provenance": None}
+        if versions:
+            signed = payload["provenance"] = self._provenance(versions, header["request"])
+            digests.append(sm3(canonical.dump(signed)))
+            refs.append(f"Provenance/{signed['id']}/_history/1")
         return Content(
-            plaintext,
-            tuple(version.digest for version in versions),
-            tuple(version.ref for version in versions),
+            canonical.dump(payload),
+            tuple(digests),
+            tuple(refs),
             sum(receipt["state"] == "pending" for receipt in receipts),
         )
+
+    def _provenance(self, versions: Sequence[StoredVersion], request: str) -> dict[str, Any]:
+        targets = [(version.ref, version.digest.hex()) for version in versions]
+        provenance = dict(self._sign(targets, f"release-{request}"))
+        return {**provenance, "meta": {"versionId": "1", "lastUpdated": provenance["recorded"]}}
 
     def _covered(self, patients: Iterable[str], scope: Scope) -> Iterator[StoredVersion]:
         for patient in patients:

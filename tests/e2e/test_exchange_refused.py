@@ -15,6 +15,7 @@ from anchor.errors import ChainUnavailable, TransactionRejected
 from bridge.errors import DisclosureRefused, Overloaded, PeerError, PeerRejected
 from bridge.services import access_request
 from bridge.services.exchange import REQUEST_PATH
+from bridge.services.record_signature import signed_provenance
 from tests.exchange_world import AUTHORITY, CHAIN, OTHER, PERSON, A, B, World, keys, observation, patient, resident
 
 
@@ -271,13 +272,50 @@ def _drop_record(value: dict[str, Any]) -> None:
     value["receipts"].pop(0)
 
 
+def _signed(value: dict[str, Any], org: str) -> None:
+    targets = [
+        (each["what"]["reference"], each["what"]["identifier"]["value"]) for each in value["provenance"]["entity"]
+    ]
+    kept = [entry["resource"] for entry in value["bundle"]["entry"]]
+    refs = [f"{each['resourceType']}/{each['id']}/_history/{each['meta']['versionId']}" for each in kept]
+    value["provenance"] = signed_provenance(
+        [target for target in targets if target[0] in refs],
+        id=value["provenance"]["id"],
+        org=A,
+        name="A",
+        chain=CHAIN,
+        key=keys(org)[0],
+        now=1_790_000_000,
+    )
+
+
+def _drop_and_sign(value: dict[str, Any]) -> None:
+    _drop_record(value)
+    _signed(value, A)
+
+
+def _signed_by_another(value: dict[str, Any]) -> None:
+    _signed(value, B)
+
+
+def _signature_altered(value: dict[str, Any]) -> None:
+    signature = value["provenance"]["signature"][0]
+    data = bytearray(base64.b64decode(signature["data"]))
+    data[-1] ^= 1
+    signature["data"] = base64.b64encode(data).decode()
+
+
 @pytest.mark.parametrize(
     ("change", "code"),
     [
         pytest.param(_alter_value, "receipt-invalid", id="a value altered"),
         pytest.param(lambda v: v["receipts"].reverse(), "receipt-invalid", id="receipts swapped"),
         pytest.param(lambda v: v["receipts"].pop(), "receipt-missing", id="a receipt left out"),
-        pytest.param(_drop_record, "release-differs", id="a record left out with its receipt"),
+        pytest.param(_drop_record, "signature-of-other-records", id="a record left out with its receipt"),
+        pytest.param(_drop_and_sign, "release-differs", id="and signed for"),
+        pytest.param(lambda v: v.update(provenance=None), "signature-missing", id="not signed"),
+        pytest.param(_signed_by_another, "signature-invalid", id="signed by another member"),
+        pytest.param(_signature_altered, "signature-invalid", id="the signature altered"),
         pytest.param(lambda v: v.update(request="0" * 32), "content-of-another-request", id="of another request"),
         pytest.param(lambda v: v["bundle"]["entry"].reverse(), "receipt-invalid", id="order changed"),
     ],

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from anchor.gm import PrivateKey
 from bridge.errors import CertificateInvalid
 from bridge.pki import gm_certificates as gm
-from bridge.services.envelope import gm_ca_name
+from bridge.pki.gm_structures import gm_ca_name
 
 NOW, DAY = 1_790_000_000, 86_400
 ORG = "12330000000000012G"

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from anchor.gm import PrivateKey, PublicKey
 from bridge.errors import PeerRejected
-from bridge.services.envelope import KeyName, Opened, open_envelope, seal
+from bridge.pki.gm_structures import KeyName
+from bridge.services.envelope import Opened, open_envelope, seal
 
 CHAIN = "test-chain"
 SIGNER, RECIPIENT, STRANGER = (PrivateKey.generate() for _ in range(3))
