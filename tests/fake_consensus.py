@@ -154,7 +154,7 @@ class FakeConsensus:
         for each in (self.consensus, self.mempool, self.queries):
             each.close()
         self._thread.join()
-        self.store.close()
+        self.application.close()
 
 
 def encoded_state(store: ReplicaStore) -> bytes:

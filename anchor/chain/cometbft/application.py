@@ -22,9 +22,11 @@ import orjson
 
 from anchor.chain.client import TransactionResult
 from anchor.chain.cometbft import messages as abci
+from anchor.chain.cometbft.history import Description, Restoration
 from anchor.chain.cometbft.packing import pack_id, unpack
 from anchor.chain.cometbft.queries import Queries
 from anchor.chain.cometbft.replica_store import ReplicaStore
+from anchor.chain.cometbft.snapshots import INTERVAL, SnapshotJoiner, SnapshotServer
 from anchor.errors import ChainCorrupt, FormatError, TransactionRejected
 from anchor.ledger import BlockResult
 from anchor.light_block import PublicKey
@@ -53,8 +55,9 @@ class _Computed:
 
 
 class Application:
-    """Answers CometBFT's requests over one replica. For one thread at a time.
+    """Answers CometBFT's requests over one replica, which it closes. For one thread at a time.
 
+    ``quorum``: members whose signatures make a checkpoint witnessed; a majority of the active ones unless given.
     ``bootstrap``: node ids that are let in before the ledger names them. ``on_misbehaviour`` is told of each proven
     misdeed of a validator; what follows from it is the authorities' decision, not the state machine's.
     """
@@ -64,32 +67,63 @@ class Application:
         store: ReplicaStore,
         *,
         bootstrap: frozenset[str] = frozenset(),
+        quorum: int | None = None,
+        snapshot_interval: int = INTERVAL,
         on_misbehaviour: Callable[[abci.Misbehavior], None] = lambda _: None,
     ) -> None:
-        self.store = store
         self._results: OrderedDict[str, tuple[TransactionResult, ...]] = OrderedDict()
-        self._queries = Queries(store, self._results, bootstrap)
+        self._bootstrap = bootstrap
+        self._quorum = quorum
+        self._snapshot_interval = snapshot_interval
+        self._adopt(store)
+        self._joiner = SnapshotJoiner(self._begin_restoration, self._take_restoration)
         self._computed: _Computed | None = None
         self._on_misbehaviour = on_misbehaviour
         self._handlers: Mapping[type[Message], Handler] = {
             abci.RequestEcho: lambda request: abci.ResponseEcho(request.message),
             abci.RequestInfo: self._info,
             abci.RequestInitChain: self._init_chain,
-            abci.RequestQuery: self._queries.answer,
+            abci.RequestQuery: lambda request: self._queries.answer(request),
             abci.RequestCheckTx: self._check,
             abci.RequestPrepareProposal: self._prepare,
             abci.RequestProcessProposal: self._process,
             abci.RequestFinalizeBlock: self._finalize,
             abci.RequestCommit: self._commit,
-            abci.RequestListSnapshots: lambda _: abci.ResponseListSnapshots(),
-            abci.RequestOfferSnapshot: lambda _: abci.ResponseOfferSnapshot(abci.OFFER_REJECT),
-            abci.RequestLoadSnapshotChunk: lambda _: abci.ResponseLoadSnapshotChunk(),
-            abci.RequestApplySnapshotChunk: lambda _: abci.ResponseApplySnapshotChunk(abci.CHUNK_ABORT),
+            abci.RequestListSnapshots: lambda _: self._snapshots.list(),
+            abci.RequestOfferSnapshot: self._offer,
+            abci.RequestLoadSnapshotChunk: lambda request: self._snapshots.load(request),
+            abci.RequestApplySnapshotChunk: self._joiner.apply,
         }
 
     def handle(self, request: Message) -> Message:
         """Answer one request. Raises ``ChainError`` when this replica cannot go on, and must then be stopped."""
         return self._handlers[type(request)](request)
+
+    def close(self) -> None:
+        """Let go of the store, and of a restoration that was not finished."""
+        self._joiner.close()
+        self.store.close()
+
+    def _adopt(self, store: ReplicaStore) -> None:
+        self.store = store
+        self._queries = Queries(store, self._results, self._bootstrap, self._quorum)
+        self._snapshots = SnapshotServer(store, self._snapshot_interval)
+
+    def _offer(self, request: abci.RequestOfferSnapshot) -> abci.ResponseOfferSnapshot:
+        return self._joiner.offer(request, empty=self.store.comet_height == 0)
+
+    def _begin_restoration(self, description: Description) -> Restoration:
+        store = self.store
+        return Restoration(store.path, description, genesis=store.content, org=store.org, key=store.key)
+
+    def _take_restoration(self, restoration: Restoration, comet_height: int) -> None:
+        """Put the restored file in the place of this replica's empty one and go on with it."""
+        before = self.store
+        before.close()
+        try:
+            restoration.finish(comet_height)
+        finally:
+            self._adopt(ReplicaStore(before.path, genesis=before.content, org=before.org, key=before.key))
 
     def _info(self, _request: abci.RequestInfo) -> abci.ResponseInfo:
         height = self.store.comet_height

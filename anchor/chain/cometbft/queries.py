@@ -42,8 +42,9 @@ _Parameters = Mapping[str, Any]
 class Queries:
     """Answers questions from one replica's store; ``results`` are those of the packs in recent blocks."""
 
-    def __init__(self, store: ReplicaStore, results: Results, bootstrap: frozenset[str] = frozenset()) -> None:
+    def __init__(self, store: ReplicaStore, results: Results, bootstrap: frozenset[str], quorum: int | None) -> None:
         """``bootstrap``: ids of the nodes that are let in while the ledger does not name them yet."""
+        self._quorum = quorum
         self._store = store
         self._file = store.file
         self._results = results
@@ -144,7 +145,7 @@ class Queries:
 
     def _cosign(self, note: bytes) -> bytes:
         with self._file.writing():
-            accept_cosignatures(self._file, note, None)
+            accept_cosignatures(self._file, note, self._quorum)
         return b""
 
     def _log(self, size: int) -> TileLog:

@@ -19,6 +19,7 @@ from anchor.chain.cometbft.application import Application
 from anchor.chain.cometbft.process import CONSENSUS_FAILURE, CometProcess, find_binary
 from anchor.chain.cometbft.replica_store import ReplicaStore
 from anchor.chain.cometbft.server import AbciServer
+from anchor.chain.cometbft.snapshots import INTERVAL
 from anchor.errors import AnchorError, ChainCorrupt
 from anchor.gm import PrivateKey
 
@@ -40,6 +41,8 @@ class ReplicaOptions:
     node: node_files.NodeOptions
     binary: str = "cometbft"
     bootstrap: frozenset[str] = field(default_factory=frozenset)
+    quorum: int | None = None
+    snapshot_interval: int = INTERVAL
 
 
 class ReplicaHalted(ChainCorrupt):
@@ -81,15 +84,21 @@ class Replica:
         options = self._options
         binary = find_binary(options.binary)
         store = ReplicaStore(options.ledger, genesis=options.genesis, org=options.org, key=self._key)
+        application = Application(
+            store,
+            bootstrap=options.bootstrap,
+            quorum=options.quorum,
+            snapshot_interval=options.snapshot_interval,
+            on_misbehaviour=self._misbehaviour,
+        )
         # Not below the home: the path of a UNIX socket has at most 107 bytes.
         with tempfile.TemporaryDirectory(prefix="yiqiao-abci-") as folder:
             try:
-                application = Application(store, bootstrap=options.bootstrap, on_misbehaviour=self._misbehaviour)
                 with AbciServer(Path(folder) / "abci.sock", application) as server:
                     node_files.write_config(options.home, options.node)
                     return self._serve(server, binary, f"unix://{folder}/abci.sock")
             finally:
-                store.close()
+                application.close()
 
     def _serve(self, server: AbciServer, binary: str, address: str) -> str:
         comet = CometProcess(

@@ -49,6 +49,11 @@ class ReplicaFile(LedgerFile):
         """Note where a block of the ledger was made, within ``writing``."""
         self._db.execute("INSERT INTO replica VALUES (?, ?, ?)", (place.height, place.comet_height, place.log_size))
 
+    def begin_at(self, place: Place) -> None:
+        """Note after which block CometBFT begins its chain, within ``writing``."""
+        self._db.execute("DELETE FROM replica")
+        self.add_place(place)
+
     def place_of_size(self, log_size: int) -> Place | None:
         """Return where the block that brought the log to a size was made, or None when CometBFT did not make it."""
         row = self._db.execute(

@@ -35,11 +35,21 @@ class ReplicaStore:
     ``ChainUnavailable`` or ``ChainCorrupt``.
     """
 
-    def __init__(self, path: str | Path, *, genesis: bytes, org: str, key: PrivateKey) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        *,
+        genesis: bytes,
+        org: str,
+        key: PrivateKey,
+        signatures: SignatureCache | None = None,
+    ) -> None:
+        self._signatures = signatures or SignatureCache()
         self.genesis = genesis_file.parse(genesis)
         self.content = genesis
-        self._org = org
-        self._key = key
+        self.path = Path(path)
+        self.org = org
+        self.key = key
         self.file = ReplicaFile(path)
         try:
             self._begin()
@@ -70,6 +80,27 @@ class ReplicaStore:
         if block is not None:
             self.ledger.commit(block)
             self._previous = sm3(header)
+
+    def take_over(self, block: BlockResult) -> None:
+        """Write a block of a history, within the caller's ``file.writing``; an error there spoils this store."""
+        header = self._write(block)
+        self.ledger.commit(block)
+        self._previous = sm3(header)
+
+    def settle(self, comet_height: int) -> None:
+        """Note that a history that was taken over ends at a CometBFT height."""
+        head = self.ledger.head
+        with self.file.writing():
+            if head.height:
+                self.file.add_place(Place(head.height, comet_height, head.log.size))
+            self.file.set_comet_height(comet_height)
+        self.comet_height = comet_height
+
+    def begin_after_history(self) -> None:
+        """Note that CometBFT begins its chain after what is in the file."""
+        head = self.ledger.head
+        with self.file.writing():
+            self.file.begin_at(Place(head.height, 0, head.log.size))
 
     def prove(self, key: str) -> StateProof:
         """Return a committed value with its proof."""
@@ -115,7 +146,7 @@ class ReplicaStore:
                 Head(head.height, head.time, head.log()),
                 CachedState(self.file),
                 tree,
-                SignatureCache(),
+                self._signatures,
             )
             self._previous = sm3(head.header)
 
@@ -138,5 +169,5 @@ class ReplicaStore:
     def _signed_note(self, head: Head, state_root: bytes) -> bytes:
         """Return the ledger's checkpoint after a block, signed by this replica's member at the block's time."""
         point = ledger_checkpoint(self.genesis.chain, head, state_root)
-        signature = checkpoint.sign(point, self._org, self._key, head.time)
+        signature = checkpoint.sign(point, self.org, self.key, head.time)
         return checkpoint.render(checkpoint.SignedCheckpoint(point, (signature,)))
