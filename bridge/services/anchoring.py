@@ -85,14 +85,20 @@ class AnchoringStatus:
     """How far behind anchoring is.
 
     ``pending``: versions not in a log yet; ``oldest``: Unix seconds of the longest waiting one; ``unpublished``:
-    entries of the logs that no published checkpoint covers; ``published``: block time of the newest checkpoint, Unix
-    seconds.
+    entries of the logs that no published checkpoint covers, ``logged`` when the first of them was logged;
+    ``published``: block time of the newest checkpoint, Unix seconds.
     """
 
     pending: int
     oldest: float | None
     unpublished: int
     published: int | None
+    logged: int | None = None
+
+    @property
+    def waiting_since(self) -> float | None:
+        """When what has waited longest for the ledger was stored or logged (Unix seconds); None when nothing waits."""
+        return min((each for each in (self.oldest, self.logged) if each is not None), default=None)
 
 
 class AnchoringService:
@@ -290,6 +296,13 @@ class AnchoringService:
             last = [evidence.last_checkpoint(conn, head.origin) for head in heads]
             oldest = self._outbox.oldest(conn)
             pending = self._outbox.count(conn)
-        covered = sum(head.size - (0 if each is None else each.size) for head, each in zip(heads, last, strict=True))
+            sizes = [0 if each is None else each.size for each in last]
+            logged = [evidence.logged_at(conn, head.origin, size) for head, size in zip(heads, sizes, strict=True)]
         times = [each.block_time for each in last if each is not None]
-        return AnchoringStatus(pending, None if oldest is None else oldest / 1000, covered, max(times, default=None))
+        return AnchoringStatus(
+            pending=pending,
+            oldest=None if oldest is None else oldest / 1000,
+            unpublished=sum(head.size - size for head, size in zip(heads, sizes, strict=True)),
+            published=max(times, default=None),
+            logged=min((time for time in logged if time is not None), default=None),
+        )

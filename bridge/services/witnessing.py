@@ -38,7 +38,7 @@ from anchor.trust import Trust
 from anchor.verify_ledger import MAX_CLOCK_SKEW_SECONDS
 from bridge.storage import witness_store
 from bridge.storage.database import read_transaction, transact, write_transaction
-from bridge.storage.witness_store import Conflict, Heard
+from bridge.storage.witness_store import Conflict, Heard, Look
 
 MAX_MEMBERS = 256
 """Members read from the ledger's state: as many as a checkpoint may carry signatures."""
@@ -51,6 +51,10 @@ UNPROVEN = "unproven"
 """The ledger does not prove that a signed checkpoint belongs to what it shows: it may be keeping something back."""
 CLOCK = "clock"
 """The ledger's time and this node's differ too much; one of the two clocks has to be set right."""
+ALARMS = frozenset({"conflict", SHRUNK, "invalid", UNPROVEN, CLOCK})
+"""Outcomes of a look that an operator has to see."""
+LOOK_NOTED_SECONDS = 60
+"""How often a look is noted that found what the one before had found."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +73,21 @@ class WitnessRun:
     @property
     def alarm(self) -> bool:
         """Whether an operator has to look."""
-        return self.outcome in ("conflict", SHRUNK, "invalid", UNPROVEN, CLOCK)
+        return self.outcome in ALARMS
 
 
 @dataclass(frozen=True, slots=True)
 class WitnessStatus:
-    """What this node has cosigned last (0 and None before the first), the contradictions it keeps, what is unproven."""
+    """What this node has cosigned last (0 and None before the first), the contradictions it keeps, what is unproven.
+
+    ``look``: what came of the latest run, None before the first.
+    """
 
     size: int
     cosigned: int | None
     conflicts: tuple[Conflict, ...]
     unproven: tuple[Heard, ...] = ()
+    look: Look | None = None
 
 
 class _Contradiction(Exception):
@@ -126,6 +134,7 @@ class WitnessService:
         not answer.
         """
         run = self._look(cosign=True)
+        self._note_look(run)
         return next((each for each in [run, *self.compare_heard()] if each.alarm), run)
 
     def compare_heard(self) -> list[WitnessRun]:
@@ -141,6 +150,16 @@ class WitnessService:
             if run.outcome != "invalid":  # anybody can show bytes; they are no fault of the ledger's
                 runs.append(run)
         return runs
+
+    def _note_look(self, run: WitnessRun) -> None:
+        """Note what came of a look, so that every process of the node can tell; seldom where nothing has changed."""
+        now = int(self._clock())
+        with read_transaction(self._engine) as conn:
+            before = witness_store.last_look(conn, self._origin)
+        changed = before is None or (before.outcome, before.size) != (run.outcome, run.size)
+        if changed or before is None or now - before.looked >= LOOK_NOTED_SECONDS:
+            look = Look(now, run.outcome, run.size, run.detail)
+            transact(self._engine, lambda conn: witness_store.set_look(conn, self._origin, look))
 
     def inspect(self) -> WitnessRun:
         """Check the ledger's newest checkpoint as ``run`` does, and cosign nothing."""
@@ -212,10 +231,11 @@ class WitnessService:
         with read_transaction(self._engine) as conn:
             kept = tuple(witness_store.conflicts(conn))
             unproven = tuple(each for each in witness_store.heard(conn, self._origin) if each.problem)
+            look = witness_store.last_look(conn, self._origin)
         if last is None:
-            return WitnessStatus(0, None, kept, unproven)
+            return WitnessStatus(0, None, kept, unproven, look)
         own = last.by(self._org)
-        return WitnessStatus(last.checkpoint.size, own[0].time if own else None, kept, unproven)
+        return WitnessStatus(last.checkpoint.size, own[0].time if own else None, kept, unproven, look)
 
     def acknowledge(self, fingerprint: str) -> bool:
         """Note that an operator has seen a contradiction, which ends its alarm; False when none is waiting."""

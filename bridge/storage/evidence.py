@@ -206,6 +206,13 @@ def find_entry(conn: Connection, ref: str) -> SealedEntry | None:
     return None if row is None else _sealed(row)
 
 
+def logged_at(conn: Connection, origin: str, position: int) -> int | None:
+    """Return when the entry at a position was logged (Unix seconds), or None when there is none."""
+    place = (ENTRY.c.origin == origin, ENTRY.c.position == position)
+    found = conn.execute(select(ENTRY.c.logged).where(*place)).scalar_one_or_none()
+    return None if found is None else int(found)
+
+
 def entries_from(conn: Connection, origin: str, start: int = 0) -> Iterator[SealedEntry]:
     """Yield a log's entries in order from position ``start``, a page at a time."""
     while True:

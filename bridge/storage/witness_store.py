@@ -60,6 +60,18 @@ class HeardCheckpoint(SQLModel, table=True):
     problem: str = Field(sa_column=Column(String(300), nullable=False))
 
 
+class LedgerLook(SQLModel, table=True):
+    """What came of this node's latest look at a ledger as its witness (``bridge.services.witnessing.WitnessRun``)."""
+
+    __tablename__ = "evidence_look"
+
+    origin: str = Field(sa_column=Column(String(200), primary_key=True))
+    looked: int = Field(sa_column=Column(BigInteger, nullable=False))
+    outcome: str = Field(sa_column=Column(String(20), nullable=False))
+    size: int = Field(sa_column=Column(BigInteger, nullable=False))
+    detail: str = Field(sa_column=Column(String(300), nullable=False))
+
+
 class CheckpointTimestamp(SQLModel, table=True):
     """An RFC 3161 time-stamp token over a ledger checkpoint's text; ``time`` is the authority's."""
 
@@ -78,7 +90,7 @@ def _table(model: type[SQLModel]) -> Table:
 
 
 WITNESSED, CONFLICT = _table(WitnessedCheckpoint), _table(CheckpointConflict)
-HEARD, TIMESTAMP = _table(HeardCheckpoint), _table(CheckpointTimestamp)
+HEARD, LOOK, TIMESTAMP = _table(HeardCheckpoint), _table(LedgerLook), _table(CheckpointTimestamp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +116,16 @@ class Heard:
     note: bytes
     heard: int
     problem: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What came of the latest look at the ledger, and when that was."""
+
+    looked: int
+    outcome: str
+    size: int
+    detail: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +203,18 @@ def settle_heard(conn: Connection, origin: str, each: Heard, problem: str) -> No
         conn.execute(sql_update(HEARD).where(*same).values(problem=problem[:300]))
     else:
         conn.execute(delete(HEARD).where(*same))
+
+
+def last_look(conn: Connection, origin: str) -> Look | None:
+    """Return what came of the latest look at a ledger, or None before the first."""
+    row = conn.execute(select(LOOK).where(LOOK.c.origin == origin)).first()
+    return None if row is None else Look(row.looked, row.outcome, row.size, row.detail)
+
+
+def set_look(conn: Connection, origin: str, look: Look) -> None:
+    """Note what came of a look at a ledger."""
+    values = {"looked": look.looked, "outcome": look.outcome, "size": look.size, "detail": look.detail[:300]}
+    _upsert(conn, LOOK, {"origin": origin}, values)
 
 
 def add_timestamp(conn: Connection, origin: str, stamped: Timestamped) -> None:
