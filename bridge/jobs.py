@@ -45,6 +45,8 @@ def jobs_of(node: Node) -> list[Job]:
     ]
     if settings.witness.enabled:
         jobs.append(Job("witness", settings.witness.period_seconds, lambda: _witness(node)))
+    if node.timestamps.configured:
+        jobs.append(Job("timestamp", settings.timestamp.period_seconds, node.timestamps.run))
     if node.certificates.exists or (node.tls.exists and settings.exchange.authority):
         jobs.append(Job("certificates", settings.peer_tls.refresh_seconds, node.refresh_revoked))
     if settings.exchange.authority:

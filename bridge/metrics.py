@@ -15,6 +15,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 
 from anchor.chain.client import Health
 from bridge.errors import BridgeError
+from bridge.evidence_metrics import evidence_alarms, evidence_metrics
 from bridge.storage.database import read_transaction
 from bridge.storage.inbox_desk import backlog
 
@@ -53,7 +54,9 @@ def readiness(node: Any) -> State:
             full = node.inbox.gate.judge(backlog(connection))
     except BridgeError:
         return "unavailable"
-    late = oldest is not None and _age_seconds(node, oldest) > node.settings.anchoring.max_age_seconds
+    late = bool(evidence_alarms(node)) or (
+        oldest is not None and _age_seconds(node, oldest) > node.settings.anchoring.max_age_seconds
+    )
     return "degraded" if late or full or not node.ledger_health.get().ok else "ok"
 
 
@@ -89,6 +92,7 @@ class _NodeCollector:
         yield GaugeMetricFamily("yiqiao_ledger_up", "1 when the ledger takes transactions.", value=int(health.ok))
         yield GaugeMetricFamily("yiqiao_ledger_height", "Newest block of the ledger seen.", value=health.height)
         yield GaugeMetricFamily("yiqiao_ledger_log_size", "Transactions in the ledger's log.", value=health.log_size)
+        yield from evidence_metrics(node)
 
     def _backlog(self) -> Iterator[Metric]:
         """Yield what waits to be processed, and whether the inbox is so full that it takes no more."""

@@ -137,11 +137,25 @@ class AnchoringSettings(_Section):
 
 
 class WitnessSettings(_Section):
-    """Cosigning of the ledger's checkpoints. ``quorum`` 0: a majority of the active members."""
+    """Cosigning of the ledger's checkpoints. ``quorum`` 0: a majority of the active members.
+
+    ``max_age_seconds``: how long the ledger's head may lack its quorum before that is an alarm.
+    """
 
     enabled: bool
     period_seconds: float = Field(gt=0)
     quorum: int = Field(ge=0)
+    max_age_seconds: float = Field(gt=0)
+
+
+class TimestampSettings(_Section):
+    """RFC 3161 time stamps over the ledger's checkpoints; ``url`` "": none. ``certificate``: the authority's."""
+
+    url: str
+    digest: Literal["sm3", "sha256"]
+    certificate: str
+    period_seconds: float = Field(gt=0)
+    timeout_seconds: float = Field(gt=0, le=300)
 
 
 class WorkerSettings(_Section):
@@ -219,6 +233,7 @@ class Settings(_Section):
     keys: KeysSettings
     anchoring: AnchoringSettings
     witness: WitnessSettings
+    timestamp: TimestampSettings
     worker: WorkerSettings
     exchange: ExchangeSettings
     retention: RetentionSettings

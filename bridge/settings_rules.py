@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 from anchor.errors import AnchorError
 from bridge.errors import SettingsError
+from bridge.services.timestamping import read_certificates
 from bridge.settings import Settings, is_loopback
 from bridge.tokens import read_tokens
 from fhir_adapters.identifiers.uscc import uscc_problem
@@ -154,6 +155,21 @@ def _sources(settings: Settings) -> str | None:
 def _anchoring(settings: Settings) -> str | None:
     if settings.anchoring.max_age_seconds < settings.anchoring.period_seconds:
         return "anchoring.max_age_seconds is shorter than anchoring.period_seconds, so the alarm would always sound"
+    return None
+
+
+def _timestamp(settings: Settings) -> str | None:
+    stamping = settings.timestamp
+    if not stamping.url:
+        return None
+    if not _is_web_url(stamping.url):
+        return "timestamp.url must be an http(s) URL without query"
+    if not stamping.certificate:
+        return "timestamp.certificate is needed with timestamp.url: stamps that cannot be checked prove nothing"
+    try:
+        read_certificates(settings.path(stamping.certificate))
+    except SettingsError as error:
+        return f"timestamp.certificate: {error}"
     return None
 
 

@@ -33,6 +33,7 @@ from bridge.services.anchoring import AnchoringService
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
 from bridge.services.consent import ConsentService
+from bridge.services.evidence_status import EvidenceStatusService, Thresholds
 from bridge.services.exchange import ExchangeService
 from bridge.services.exchange_parts import ExchangeParts, ExchangeTerms, assemble_exchange
 from bridge.services.gossip import CheckpointGossip
@@ -50,6 +51,7 @@ from bridge.services.retention import RetentionService, RetentionTerms
 from bridge.services.search import SearchService
 from bridge.services.signing import SigningService
 from bridge.services.submission import TransactionSubmitter
+from bridge.services.timestamping import TimestampService, TimestampTerms, read_certificates
 from bridge.services.witnessing import WitnessService
 from bridge.settings import Settings, load_settings
 from bridge.settings_rules import check_settings
@@ -117,6 +119,8 @@ class Node:
     reading: ReadingService
     anchoring: AnchoringService
     witness: WitnessService
+    timestamps: TimestampService
+    evidence_status: EvidenceStatusService
     receipts: ReceiptService
     integrity: IntegrityService
     signing: SigningService
@@ -191,6 +195,7 @@ def _build(settings: Settings, clock: Clock, resources: ExitStack) -> Node:
     _add_stores(parts, resources)
     _add_ledger(parts, resources)
     _add_services(parts, resources)
+    _add_evidence_status(parts)
     _add_exchange(parts)
     return Node(**parts)
 
@@ -353,6 +358,33 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
         ),
         "pollers": pollers,
     }  # fmt: skip
+
+
+def _add_evidence_status(parts: dict[str, Any]) -> None:
+    settings: Settings = parts["settings"]
+    stamping, witness = settings.timestamp, settings.witness
+    terms = None
+    if stamping.url:
+        certificates = read_certificates(settings.path(stamping.certificate))
+        terms = TimestampTerms(stamping.url, stamping.digest, certificates, stamping.timeout_seconds)
+    stamps = TimestampService(parts["engine"], parts["witness"], settings.ledger.chain, terms, parts["clock"])
+    parts |= {
+        "timestamps": stamps,
+        "evidence_status": EvidenceStatusService(
+            parts["anchoring"],
+            parts["witness"],
+            parts["chain"],
+            thresholds=Thresholds(
+                settings.anchoring.max_age_seconds,
+                witness.max_age_seconds,
+                stamping.period_seconds if stamping.url else 0.0,
+            ),
+            quorum=witness.quorum,
+            witnessing=witness.enabled,
+            last_timestamp=stamps.last_time,
+            clock=parts["clock"],
+        ),
+    }
 
 
 def _add_exchange(parts: dict[str, Any]) -> None:

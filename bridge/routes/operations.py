@@ -7,11 +7,12 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 
 from bridge.auth import PUBLIC, requires
+from bridge.evidence_metrics import evidence_alarms
 from bridge.metrics import CONTENT_TYPE, readiness, render_metrics
 
 
 def operations_blueprint(node: Any) -> Blueprint:
-    """Return /healthz, /readyz and /metrics of ``node``."""
+    """Return /healthz, /readyz, /status and /metrics of ``node``."""
     blueprint = Blueprint("operations", __name__)
 
     @blueprint.get("/healthz")
@@ -25,7 +26,15 @@ def operations_blueprint(node: Any) -> Blueprint:
     def readyz() -> tuple[Response, int]:
         """The node can take work: its database answers. "degraded": it works, and the ledger or the anchoring lags."""
         state = readiness(node)
-        return jsonify(status=state), 503 if state == "unavailable" else 200
+        if state == "unavailable":
+            return jsonify(status=state), 503
+        return jsonify(status=state, alarms=evidence_alarms(node)), 200
+
+    @blueprint.get("/status")
+    @requires("operations.read")
+    def status() -> Response:
+        """How the node's evidence stands: lags, witnesses, contradictions, alarms."""
+        return jsonify(node.evidence_status.read().to_json())
 
     @blueprint.get("/metrics")
     @requires("operations.read")
