@@ -62,7 +62,7 @@ def _blueprints(node: Node, surface: Surface) -> list:  # type: ignore[type-arg]
         surfaces += [fhir_blueprint(node), messages_blueprint(node)]
     if surface == "peer" or not node.settings.peer_tls.enabled:
         surfaces += [exchange_blueprint(node), certificates_blueprint(node)]
-        if node.settings.ledger.engine == "embedded":
+        if node.settings.ledger.engine != "remote":
             surfaces.append(ledger_blueprint(node))
     return surfaces
 

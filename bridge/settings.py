@@ -105,15 +105,38 @@ class DatabaseSettings(_Section):
 
 
 class LedgerSettings(_Section):
-    """How this node reaches the consortium ledger: it hosts it (embedded) or asks the member that does (remote)."""
+    """How this node reaches the ledger: it hosts it (embedded), asks a member that has it (remote), or is one of those
+    that replicate it (cometbft).
+    """
 
-    engine: Literal["embedded", "remote"]
+    engine: Literal["embedded", "remote", "cometbft"]
     chain: str
     genesis: str
     path: str
     url: str
     host: str
     timeout_seconds: float = Field(gt=0, le=300)
+
+
+class CometbftSettings(_Section):
+    """This node's part in the replicated ledger. RPC listens on loopback alone. Times are in milliseconds.
+
+    ``p2p_address``: as the other members reach this node ("host:port"). ``state_sync``: a new node begins with the
+    ledger's history from the others instead of computing every block again.
+    """
+
+    directory: str
+    binary: str
+    rpc_port: int = Field(ge=1, le=65535)
+    p2p_host: str
+    p2p_port: int = Field(ge=1, le=65535)
+    p2p_address: str
+    heartbeat_ms: int = Field(ge=200, le=30_000)
+    propose_ms: int = Field(ge=100, le=60_000)
+    vote_ms: int = Field(ge=50, le=60_000)
+    commit_ms: int = Field(ge=0, le=10_000)
+    snapshot_blocks: int = Field(ge=2, le=10_000_000)
+    state_sync: bool
 
 
 class KeysSettings(_Section):
@@ -230,6 +253,7 @@ class Settings(_Section):
     inbox: InboxSettings
     database: DatabaseSettings
     ledger: LedgerSettings
+    cometbft: CometbftSettings
     keys: KeysSettings
     anchoring: AnchoringSettings
     witness: WitnessSettings

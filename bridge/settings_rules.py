@@ -14,6 +14,7 @@ from ipaddress import ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from anchor.chain.cometbft.replica_file import is_replica
 from anchor.errors import AnchorError
 from bridge.errors import SettingsError
 from bridge.services.timestamping import read_certificates
@@ -23,6 +24,8 @@ from fhir_adapters.identifiers.uscc import uscc_problem
 
 #: key file -> length in bytes: SM2 private keys 32, SM4 key 16, HMAC keys 32
 KEY_FILES = {"sign.key": 32, "encrypt.key": 32, "kek.key": 16, "index.key": 32, "resource-id.key": 32}
+
+COMET_GENESIS = "config/genesis.json"
 
 Rule = Callable[[Settings], str | None]
 
@@ -100,12 +103,16 @@ def _ledger(settings: Settings) -> str | None:
     ledger = settings.ledger
     if not ledger.chain:
         return "ledger.chain is empty; it names the ledger that this node's transactions are for"
+    if ledger.engine == "cometbft" and not (settings.path(settings.cometbft.directory) / COMET_GENESIS).is_file():
+        return "ledger.engine is cometbft and this node has joined no ledger yet; run: yiqiao ledger card, then join"
     if not settings.path(ledger.genesis).is_file() or not ledger.genesis:
         return f"ledger.genesis: {settings.path(ledger.genesis)} does not exist; get the file from the authority"
     if ledger.engine == "remote" and not _is_web_url(ledger.url):
         return "ledger.url is needed with ledger.engine = remote: the base URL of the member that hosts the ledger"
-    if ledger.engine == "embedded" and ledger.url:
-        return "ledger.url is set although ledger.engine is embedded; set ledger.engine = remote or remove the URL"
+    if ledger.engine != "remote" and ledger.url:
+        return f"ledger.url is set although ledger.engine is {ledger.engine}; set it to remote or remove the URL"
+    if ledger.engine == "embedded" and is_replica(settings.path(ledger.path)):
+        return "ledger.path is a replica of a CometBFT ledger, and ledger.engine is embedded; set it to cometbft"
     return None
 
 

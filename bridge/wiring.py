@@ -18,6 +18,7 @@ from sqlalchemy import Engine, make_url
 
 from anchor import genesis as chain_genesis
 from anchor.chain.client import ChainClient
+from anchor.chain.cometbft.client import CometChain
 from anchor.chain.embedded import EmbeddedChain
 from anchor.chain.remote import RemoteChain
 from anchor.gm import PrivateKey, self_test
@@ -302,6 +303,14 @@ def _chain(
             clock=clock,
             quorum=settings.witness.quorum or None,
         )
+    if ledger.engine == "cometbft":
+        comet = settings.cometbft
+        return CometChain(
+            f"http://127.0.0.1:{comet.rpc_port}",
+            home=settings.path(comet.directory),
+            timeout_seconds=ledger.timeout_seconds,
+            clock=clock,
+        )
     host = ledger_host(settings, genesis)
     auth = PeerAuth(org=signer.org, key=signer.sign, audience=host, clock=clock, checkpoint=gossip.newest)
     return RemoteChain(ledger.url, auth=auth, timeout_seconds=ledger.timeout_seconds, session=lambda: session(host))
@@ -320,7 +329,7 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
     clock: Clock = parts["clock"]
     signer: Signer = parts["signer"]
     engine, keyring, records, chain = parts["engine"], parts["keyring"], parts["records"], parts["chain"]
-    org, chain_id, embedded = signer.org, settings.ledger.chain, settings.ledger.engine == "embedded"
+    org, chain_id, has_file = signer.org, settings.ledger.chain, settings.ledger.engine != "remote"
     audit = AuditService(engine, records, Party(org, settings.node.name, settings.node.endpoint), clock)
     search = SearchService(records)
     ingest = IngestService(engine, parts["inbox"], records, parts["profiles"], clock)
@@ -349,8 +358,8 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
         "receipts": ReceiptService(engine, keyring, chain, signer, org, clock, chain_id=chain_id, records=records),
         "integrity": IntegrityService(
             engine, keyring, chain, org, witness=witness,
-            ledger_path=settings.path(settings.ledger.path) if embedded else None,
-            genesis=read_genesis(settings) if embedded else None,
+            ledger_path=settings.path(settings.ledger.path) if has_file else None,
+            genesis=read_genesis(settings) if has_file else None,
         ),
         "signing": SigningService(
             engine, records, node=audit.node, key=signer.sign, chain_id=chain_id, clock=clock,

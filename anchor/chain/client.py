@@ -114,6 +114,13 @@ class ChainClient(Protocol):
     def state_proof(self, key: str) -> StateProof:
         """Return a value of the latest state with its proof."""
 
+    def finality(self, size: int) -> bytes | None:
+        """Return the engine's own proof that the log of ``size`` entries, with its state, is final, where it has one.
+
+        CometBFT's is a light block (``anchor.finality``); engines of one host have none, and a new block's may still be
+        to come: None.
+        """
+
     def health(self) -> Health:
         """Return the engine's condition; does not raise."""
 

@@ -119,6 +119,10 @@ class RemoteChain:
         """Return a value of the latest state with its proof."""
         return _understood(wire.read_state_proof, self._get(f"/state-proof/{_path(key)}"))
 
+    def finality(self, size: int) -> bytes | None:
+        """Return the host's engine's own proof of finality of the log of ``size`` entries, None when it has none."""
+        return self._get("/finality", {"size": size}) or None
+
     def health(self) -> Health:
         """Return the host's condition as it says, or that it cannot be asked; does not raise."""
         try:

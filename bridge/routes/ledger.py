@@ -11,13 +11,17 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from anchor.chain import remote_wire as wire
+from anchor.chain.cometbft.client import CometChain
 from anchor.errors import FormatError
 from bridge.auth import requires
-from bridge.errors import InvalidRequest
+from bridge.errors import InvalidRequest, NotFound
 
 MAX_LIMIT = 1_000
 NOTE_TYPE = "text/plain; charset=utf-8"
 JSON_TYPE = "application/json"
+BINARY_TYPE = "application/octet-stream"
+HEADER_CALLS = frozenset({"commit", "validators", "consensus_params"})
+"""What a joining node's light client asks other members' consensus engines for."""
 
 
 def ledger_blueprint(node: Any) -> Blueprint:
@@ -64,7 +68,9 @@ def _add_checkpoints(blueprint: Blueprint, node: Any) -> None:
     @blueprint.get("/checkpoint")
     @requires("ledger.read")
     def checkpoint() -> Response:
-        """The newest checkpoint of the ledger's log."""
+        """The newest checkpoint of the ledger's log; where members replicate it, also that of a size."""
+        if request.args.get("size") is not None and isinstance(node.chain, CometChain):
+            return Response(node.chain.checkpoint_of(_number("size")), content_type=NOTE_TYPE)
         return Response(node.chain.checkpoint(), content_type=NOTE_TYPE)
 
     @blueprint.get("/checkpoint/witnessed")
@@ -86,6 +92,13 @@ def _add_checkpoints(blueprint: Blueprint, node: Any) -> None:
     def inclusion_proof() -> Response:
         """The inclusion proof of a log entry."""
         return _json(wire.write_hashes(node.chain.inclusion_proof(_number("index"), _number("size"))))
+
+    @blueprint.get("/finality")
+    @requires("ledger.read")
+    def finality() -> Response:
+        """The engine's own proof of finality (a light block); no content when there is none."""
+        proof = node.chain.finality(_number("size"))
+        return Response(status=204) if proof is None else Response(proof, content_type=BINARY_TYPE)
 
     @blueprint.get("/proofs/consistency")
     @requires("ledger.read")
@@ -113,6 +126,15 @@ def _add_state(blueprint: Blueprint, node: Any) -> None:
     def state_proof(key: str) -> Response:
         """A state value with its proof."""
         return _json(wire.write_state_proof(node.chain.state_proof(key)))
+
+    @blueprint.get("/headers/<method>")
+    @requires("ledger.read")
+    def headers(method: str) -> Response:
+        """What this member's consensus engine answers about its headers, as it is: the caller verifies it."""
+        if method not in HEADER_CALLS or not isinstance(node.chain, CometChain):
+            raise NotFound("this member's ledger has no such headers")
+        names = {"height", "page", "per_page"} & request.args.keys()
+        return _json(wire.dump(node.chain.call(method, {name: str(_number(name)) for name in names})))
 
     @blueprint.get("/health")
     @requires("ledger.read")

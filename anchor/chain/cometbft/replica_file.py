@@ -7,7 +7,10 @@ from one engine to the other.
 
 from __future__ import annotations
 
+import sqlite3
 from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
 
 from anchor.chain.embedded_store import LedgerFile
 
@@ -16,6 +19,19 @@ CREATE TABLE IF NOT EXISTS replica (
     height INTEGER PRIMARY KEY, comet_height INTEGER NOT NULL UNIQUE, log_size INTEGER NOT NULL)
 """
 _HEIGHT = "comet-height"
+
+
+def is_replica(path: Path) -> bool:
+    """Whether a file is a replica's: from then on CometBFT alone decides its order."""
+    if not path.is_file():
+        return False
+    connection = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True)
+    try:
+        return connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'replica'").fetchone() is not None
+    except sqlite3.DatabaseError:
+        return False
+    finally:
+        connection.close()
 
 
 @dataclass(frozen=True, slots=True)
