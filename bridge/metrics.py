@@ -16,6 +16,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from anchor.chain.client import Health
 from bridge.errors import BridgeError
 from bridge.evidence_metrics import evidence_alarms, evidence_metrics
+from bridge.source_metrics import circuit_states, source_metrics
 from bridge.storage.database import read_transaction
 from bridge.storage.inbox_desk import backlog
 
@@ -46,18 +47,20 @@ class LedgerHealth:
 def readiness(node: Any) -> State:
     """Return whether the node can take work.
 
-    "degraded": the ledger is away, anchoring lags beyond its bound, or the inbox takes no more messages.
+    "degraded": the ledger is away, anchoring lags beyond its bound, the inbox takes no more messages, or a source is
+    left alone because it is in trouble.
     """
     try:
         with read_transaction(node.engine) as connection:
             oldest = node.outbox.oldest(connection)
             full = node.inbox.gate.judge(backlog(connection))
+        away = any(circuit != "closed" for circuit in circuit_states(node).values())
     except BridgeError:
         return "unavailable"
     late = bool(evidence_alarms(node)) or (
         oldest is not None and _age_seconds(node, oldest) > node.settings.anchoring.max_age_seconds
     )
-    return "degraded" if late or full or not node.ledger_health.get().ok else "ok"
+    return "degraded" if late or full or away or not node.ledger_health.get().ok else "ok"
 
 
 def render_metrics(node: Any) -> bytes:
@@ -88,6 +91,7 @@ class _NodeCollector:
         yield GaugeMetricFamily(
             "yiqiao_outbox_oldest_seconds", "Age of the oldest version not yet in the log.", value=age
         )
+        yield from source_metrics(node)
         health = node.ledger_health.get()
         yield GaugeMetricFamily("yiqiao_ledger_up", "1 when the ledger takes transactions.", value=int(health.ok))
         yield GaugeMetricFamily("yiqiao_ledger_height", "Newest block of the ledger seen.", value=health.height)

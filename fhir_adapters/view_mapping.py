@@ -20,6 +20,7 @@ A profile has one ``[[views]]`` entry for every query::
     patient_no = "v.病人ID"                    # a column
     visit_class = { value = "I" }             # a constant
     visit_no = { join = ["v.病人ID", "v.主页ID"], with = "_" }   # composite; empty when any part is
+                                              # form = "%Y%m%d" writes parts that are times
     end_at = { first = ["v.出院日期", "v.预出院日期"] }           # the first that is not empty
     name = { column = "v.姓名", charset = "GBK" }               # bytes in that character set
     dept_name = { column = "d.名称", charset = "GBK", stored_as = "latin-1" }   # GBK in a column that claims Latin 1
@@ -78,6 +79,7 @@ class Expression:
     separator: str = ""
     charset: str = ""
     stored_as: str = ""
+    form: str = ""
     codes: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 

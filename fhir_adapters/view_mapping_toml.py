@@ -1,6 +1,7 @@
 """Reads the ``[[views]]`` of a source profile (``fhir_adapters.view_mapping`` shows the form), checked."""
 
 import codecs
+import re
 from collections.abc import Mapping
 from datetime import date, datetime
 from types import MappingProxyType
@@ -18,6 +19,7 @@ MAX_MAPPINGS = 100
 _SHAPE_KEYS = {"view", "name", "from", "schema", "as", "join", "key", "columns", "where"}
 _READING_KEYS = {"watermark", "overlap", "since", "every"}
 _ENTRY_KEYS = _SHAPE_KEYS | _READING_KEYS
+_FORM = re.compile(r"(?:%[YmdHMS]|[-/:. T])*")
 _SOURCES = ("column", "value", "join", "first")
 
 
@@ -109,7 +111,7 @@ def _expression(value: Any, place: str) -> Expression:
     kinds = [name for name in _SOURCES if name in table]
     if len(kinds) != 1:
         raise ProfileError("say one of column, value, join, first", place)
-    unknown = sorted(set(table) - {kinds[0], "with", "charset", "stored_as", "codes"})
+    unknown = sorted(set(table) - {kinds[0], "with", "charset", "stored_as", "codes", "form"})
     if unknown:
         raise ProfileError("unknown key", f"{place}.{unknown[0]}")
     kind = kinds[0]
@@ -127,6 +129,7 @@ def _expression(value: Any, place: str) -> Expression:
         separator=_raw_text(table.get("with", ""), f"{place}.with"),
         charset=_charset(table.get("charset", ""), f"{place}.charset"),
         stored_as=_charset(table.get("stored_as", ""), f"{place}.stored_as"),
+        form=_form(table.get("form", ""), f"{place}.form"),
         codes=MappingProxyType(dict(codes)),
     )
 
@@ -218,6 +221,13 @@ def _raw_text(value: Any, place: str) -> str:
     if not isinstance(value, str):
         raise ProfileError("must be text", place)
     return value
+
+
+def _form(value: Any, place: str) -> str:
+    form = _raw_text(value, place)
+    if not _FORM.fullmatch(form):
+        raise ProfileError("must be made of %Y %m %d %H %M %S and signs between them", place)
+    return form
 
 
 def _charset(value: Any, place: str) -> str:

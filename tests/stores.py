@@ -139,6 +139,18 @@ def stores(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stores]:
     engine.dispose()
 
 
+@pytest.fixture
+def sqlite_stores(_sqlite_template: Path, tmp_path: Path) -> Iterator[Stores]:
+    """The stores of a node on SQLite, for tests whose matter is not the node's database."""
+    path = tmp_path / "node.sqlite3"
+    shutil.copy(_sqlite_template, path)
+    url = f"sqlite:///{path}"
+    node = Stores(url, open_database(url))
+    yield node
+    node.inbox.close()
+    node.engine.dispose()
+
+
 def patient(id: str = "p1", **elements: Any) -> dict[str, Any]:
     """A synthetic Patient."""
     return {

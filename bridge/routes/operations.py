@@ -9,6 +9,7 @@ from flask import Blueprint, Response, jsonify
 from bridge.auth import PUBLIC, requires
 from bridge.evidence_metrics import evidence_alarms
 from bridge.metrics import CONTENT_TYPE, readiness, render_metrics
+from bridge.source_metrics import circuit_states
 
 
 def operations_blueprint(node: Any) -> Blueprint:
@@ -24,11 +25,14 @@ def operations_blueprint(node: Any) -> Blueprint:
     @blueprint.get("/readyz")
     @requires(PUBLIC)
     def readyz() -> tuple[Response, int]:
-        """The node can take work: its database answers. "degraded": it works, and the ledger or the anchoring lags."""
+        """The node can take work: its database answers.
+
+        "degraded": it works, and the ledger, the anchoring or a source lags. ``sources``: the circuits to databases.
+        """
         state = readiness(node)
         if state == "unavailable":
             return jsonify(status=state), 503
-        return jsonify(status=state, alarms=evidence_alarms(node)), 200
+        return jsonify(status=state, sources=circuit_states(node), alarms=evidence_alarms(node)), 200
 
     @blueprint.get("/status")
     @requires("operations.read")

@@ -61,7 +61,7 @@ def is_beyond(place: Place, reached: Place | None) -> bool:
 def earlier(value: Any, amount: float) -> Any:
     """Return a watermark ``amount`` seconds earlier (numbers: that much smaller), in the form it has; None for none."""
     back = timedelta(seconds=amount)
-    with suppress(ValueError, OverflowError):
+    with suppress(ValueError, ArithmeticError):
         if isinstance(value, datetime):
             return value - back
         if isinstance(value, date):

@@ -13,7 +13,7 @@ def practitioner(row: Row, batch: Batch, code_column: str, name_column: str) -> 
     code, name = row.text(code_column), row.text(name_column)
     if not code and not name:
         return ""
-    system = row.system()
+    system = row.house_system()
     resource: Json = {
         "resourceType": "Practitioner",
         "id": practitioner_id(row.profile, system, code or "name:" + name),
@@ -39,7 +39,7 @@ def department(row: Row, batch: Batch, code_column: str = "dept_code", name_colu
 
 def department_resource(row: Row, code: str, name: str) -> Json:
     """An Organization of a code or, where there is none, of a name."""
-    system = row.system()
+    system = row.house_system()
     resource: Json = {
         "resourceType": "Organization",
         "id": organization_id(row.profile, system, code or "name:" + name),

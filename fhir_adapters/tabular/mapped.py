@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from fhir_adapters.errors import ProfileError
@@ -43,7 +43,7 @@ def value_of(expression: Expression, cells: Mapping[str, Any]) -> Any:
     elif expression.kind == "first":
         made = next((each for each in found if not _is_empty(each)), None)
     else:
-        texts = [_text(each) for each in found]
+        texts = [_text(_formed(each, expression.form)) for each in found]
         made = expression.separator.join(texts) if all(texts) else None
     return expression.codes.get(full_width_to_ascii(_text(made)), made) if expression.codes else made
 
@@ -68,6 +68,17 @@ def _decoded(expression: Expression, value: Any) -> Any:
     return value
 
 
+def _formed(value: Any, form: str) -> Any:
+    """A time as ``form`` writes it, whether it still is one or was written in ISO 8601 on its way; others unchanged."""
+    if not form:
+        return value
+    with suppress(ValueError):
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+        if isinstance(moment, date):
+            return moment.strftime(form)
+    return value
+
+
 def _is_empty(value: Any) -> bool:
     return value is None or (isinstance(value, str) and not trimmed(value))
 
@@ -81,7 +92,7 @@ def _text(value: Any) -> str:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return str(int(value))
     if isinstance(value, datetime):
-        return value.isoformat(sep=" ")
+        return value.isoformat()  # as it is after its way through JSON
     if isinstance(value, _BINARY):
         return bytes(value).decode("utf-8", "replace")
     return trimmed(str(value))

@@ -140,10 +140,21 @@ class Row:
         """The identifier system of this row's numbers: its assigning_authority, or the profile's default one."""
         return assigning_system(self.profile, self.text("assigning_authority"))
 
+    def house_system(self) -> str:
+        """The identifier system of staff and departments.
+
+        In rows about patients that is the profile's default: ``assigning_authority`` says who numbered the patients,
+        and a hospital that numbers in- and outpatients apart has its staff but once.
+        """
+        return assigning_system(self.profile, self._house_authority())
+
     def local_system(self, kind: str) -> str:
         """The system of codes that only this hospital knows, by kind."""
-        authority = self.text("assigning_authority") or self.profile.default_authority
+        authority = self._house_authority() or self.profile.default_authority
         return f"{self.profile.base_url}/NamingSystem/{quote(authority, safe='')}/{kind}"
+
+    def _house_authority(self) -> str:
+        return "" if self.view.of_patients else self.text("assigning_authority")
 
     def missing(self) -> list[str]:
         """The required columns that are empty here."""

@@ -85,7 +85,9 @@ def _parts(match: re.Match[str]) -> tuple[str, time | None, str, timedelta | Non
     if match["hour"] is None:
         return checked.isoformat(), None, "", None
     clock = time(int(match["hour"]), int(match["minute"]), int(match["second"] or 0))
-    return checked.isoformat(), clock, match["fraction"] or "", _offset(match["zone"])
+    # ".000" is how a database writes a time that was kept to the second.
+    fraction = match["fraction"] or ""
+    return checked.isoformat(), clock, fraction if fraction.strip("0") else "", _offset(match["zone"])
 
 
 def _offset(zone: str | None) -> timedelta | None:

@@ -10,11 +10,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
+from bridge.app import create_app
 from bridge.errors import IngestError, SettingsError
-from bridge.services.polling import ViewPoller
+from bridge.metrics import render_metrics
+from bridge.services.circuit_breaker import FAILURES, FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS
+from bridge.services.polling import Polled, ViewPoller
+from bridge.services.source_connection import (
+    SourceConnection,
+    SourceUnavailable,
+    ViewUnreadable,
+    driver_arguments,
+)
 from bridge.settings import SourceSettings
 from bridge.storage.database import read_transaction
+from bridge.storage.source_health import SourceHealth, read_health
 from bridge.storage.watermarks import read_watermark
 from bridge.wiring import Node, build_node
 from fhir_adapters import SourceProfile
@@ -38,6 +49,7 @@ class Received:
     def __init__(self) -> None:
         self.deliveries: list[tuple[str, list[dict[str, Any]]]] = []
         self.fail_after: int | None = None
+        self.control_ids: list[str] = []
 
     def receive_rows(
         self, source: str, view: str, rows: Any, patient: str = "", *, mapping: str = "", control_id: str = ""
@@ -45,6 +57,7 @@ class Received:
         if self.fail_after is not None and len(self.deliveries) >= self.fail_after:
             raise IngestError("the inbox is full")
         assert source == "his"
+        self.control_ids.append(control_id)
         self.deliveries.append((view, [dict(row) for row in rows]))
 
     def keys(self) -> list[str]:
@@ -87,6 +100,7 @@ def shared_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 def node(shared_node: Node) -> Node:
     with shared_node.engine.begin() as connection:
         connection.exec_driver_sql("DELETE FROM poll_watermark")
+        connection.exec_driver_sql("DELETE FROM source_health")
     return shared_node
 
 
@@ -274,3 +288,319 @@ def test_a_source_that_cannot_be_read_is_named(node: Node, his: His, changes: di
 def test_a_view_outside_the_contract_is_refused(node: Node, his: His, view: str) -> None:
     with pytest.raises(SettingsError, match=r"sources\.his\.views"):
         poller_of(node, source(his, views=(view,)), Received())
+
+
+@pytest.mark.parametrize(
+    ("young", "late"),
+    [
+        pytest.param("2026-01-01 08:01:00", "2026-01-01 08:00:10", id="with dashes"),
+        pytest.param("2026010108:01:00", "2026010108:00:10", id="char(16)"),
+        pytest.param("20260101080100", "20260101080010", id="fourteen digits"),
+        pytest.param("2026/01/01 08:01:00", "2026/01/01 08:00:10", id="with slashes"),
+        pytest.param("2026-01-01T08:01:00.500", "2026-01-01T08:00:10.000", id="ISO with fractions"),
+        pytest.param("2026-01-02", "2026-01-01", id="days"),
+    ],
+)
+def test_late_rows_are_found_in_every_form_of_time(polling: Polling, his: His, young: str, late: str) -> None:
+    his.patient("young", young)
+    polling.poller.run()
+    his.patient("late", late)
+    polling.clock.now += 30
+    polling.poller.run()
+    assert polling.received.keys() == ["young", "late"]
+
+
+def test_a_row_from_the_future_waits_and_carries_nothing_away(polling: Polling, his: His) -> None:
+    his.patient("now", "2026-01-01 08:00:00")
+    his.patient("typo", "2099-01-01 08:00:00")
+    his.patient("ahead", "2027-01-15 16:30:00")  # half an hour ahead of START, which is 16:00 in Shanghai
+    done = polling.poller.run()
+    assert (polling.received.keys(), done.future) == (["now"], 2)
+    assert health_of(polling).future_rows == 2
+    his.patient("next", "2026-01-01 09:00:00")
+    polling.clock.now += 1800
+    polling.poller.run()
+    assert sorted(polling.received.keys()) == ["ahead", "next", "now"]
+    assert health_of(polling).future_rows == 1
+
+
+def test_a_clock_that_is_a_little_ahead_is_no_matter(polling: Polling, his: His) -> None:
+    his.patient("ahead", "2027-01-15 16:04:00")
+    assert polling.poller.run().deliveries == 1
+
+
+def test_what_came_later_than_the_overlap_is_found_by_reading_again(polling: Polling, his: His) -> None:
+    his.patient("first", "2026-01-01 20:00:00")
+    polling.poller.run()
+    his.patient("very-late", "2026-01-01 10:00:00")
+    polling.clock.now += 3600
+    assert not polling.poller.run()
+    polling.clock.now += 86400
+    polling.poller.run()
+    assert polling.received.keys() == ["first", "very-late"]
+    polling.clock.now += 3600
+    assert polling.poller.run().rows == 0
+
+
+def test_reading_again_goes_on_in_portions(node: Node, his: His, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.services.polling.MAX_REREAD_QUERIES", 1)
+    polling = Polling(node, his, batch=2)
+    for number in range(6):
+        his.patient(f"k{number}", f"2026-01-01 08:00:0{number}")
+    while polling.poller.run():
+        pass
+    his.patient("late", "2026-01-01 07:00:00")
+    polling.clock.now += 90_000
+    rows = [polling.poller.run().rows for _ in range(6)]
+    assert rows == [2, 2, 2, 1, 0, 0]
+    assert polling.received.keys().count("late") == 1
+    polling.poller.close()
+
+
+def test_reading_again_can_be_switched_off(node: Node, his: His) -> None:
+    polling = Polling(node, his, reread_seconds=0)
+    his.patient("k", "2026-01-01 08:00:00")
+    polling.poller.run()
+    polling.clock.now += 90_000
+    assert polling.poller.run().rows == 0
+    polling.poller.close()
+
+
+def test_a_view_that_cannot_be_read_does_not_keep_the_others_from_being_read(
+    node: Node, his: His, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # SQLite calls a missing table an operational error; the servers call it what it is
+    monkeypatch.setattr("bridge.services.source_connection.ProgrammingError", OperationalError)
+    polling = Polling(node, his, views=("V_IOP_ENCOUNTER", "V_IOP_PATIENT"))
+    his.patient("k", "2026-01-01 08:00:00")
+    with pytest.raises(ViewUnreadable, match="V_IOP_ENCOUNTER"):
+        polling.poller.run()
+    assert polling.received.keys() == ["k"]
+    assert health_of(polling).failures == 0
+    polling.poller.close()
+
+
+def health_of(polling: Polling) -> SourceHealth:
+    with read_transaction(polling.node.engine) as connection:
+        return read_health(connection, "his")
+
+
+class Trouble:
+    """Makes the source fail, or not, and counts how often it is asked."""
+
+    def __init__(self, polling: Polling, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.failing, self.asked = True, 0
+        connect = SourceConnection._connected
+
+        def connected(source: SourceConnection) -> Any:
+            self.asked += 1
+            if self.failing:
+                raise OperationalError("SELECT 1", {}, Exception("gone"))
+            return connect(source)
+
+        monkeypatch.setattr(SourceConnection, "_connected", connected)
+
+
+def test_a_source_in_trouble_is_left_alone_and_tried_again(
+    polling: Polling, his: His, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    his.patient("k", "2026-01-01 08:00:00")
+    trouble = Trouble(polling, monkeypatch)
+    for _ in range(FAILURES):
+        with pytest.raises(SourceUnavailable):
+            polling.poller.run()
+    assert trouble.asked == FAILURES
+    assert health_of(polling).circuit(polling.clock()) == "open"
+    assert polling.poller.run() == Polled()
+    assert trouble.asked == FAILURES
+
+    polling.clock.now += FIRST_PAUSE_SECONDS
+    assert health_of(polling).circuit(polling.clock()) == "half-open"
+    with pytest.raises(SourceUnavailable):
+        polling.poller.run()
+    assert trouble.asked == FAILURES + 1
+    polling.clock.now += FIRST_PAUSE_SECONDS
+    assert not polling.poller.run()  # the pause has doubled
+    assert trouble.asked == FAILURES + 1
+
+    trouble.failing = False
+    polling.clock.now += FIRST_PAUSE_SECONDS
+    assert polling.poller.run().deliveries == 1
+    healthy = health_of(polling)
+    assert (healthy.circuit(polling.clock()), healthy.failures, healthy.openings) == ("closed", 0, 0)
+
+
+def test_a_probe_is_not_enough_to_close_the_circuit(
+    polling: Polling, his: His, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trouble = Trouble(polling, monkeypatch)
+    for _ in range(FAILURES):
+        with pytest.raises(SourceUnavailable):
+            polling.poller.run()
+    trouble.failing = False
+    his.run("DROP VIEW V_IOP_PATIENT")  # alive, and still of no use
+    polling.clock.now += FIRST_PAUSE_SECONDS
+    with pytest.raises(SourceUnavailable):
+        polling.poller.run()
+    assert health_of(polling).openings == 2
+
+
+def test_pauses_have_a_longest(polling: Polling, monkeypatch: pytest.MonkeyPatch) -> None:
+    Trouble(polling, monkeypatch)
+    for _ in range(FAILURES + 12):
+        with pytest.raises(SourceUnavailable):
+            polling.poller.run()
+        polling.clock.now = max(polling.clock.now, float(health_of(polling).retry_at))
+    assert health_of(polling).retry_at - health_of(polling).last_failure == LONGEST_PAUSE_SECONDS
+
+
+def test_a_full_inbox_is_no_trouble_of_the_source(polling: Polling, his: His) -> None:
+    his.patient("k", "2026-01-01 08:00:00")
+    polling.received.fail_after = 0
+    for _ in range(FAILURES + 1):
+        with pytest.raises(IngestError, match="full"):
+            polling.poller.run()
+    assert health_of(polling).failures == 0
+
+
+def test_the_circuit_is_told_to_who_watches_the_node(his: His, tmp_path: Path) -> None:
+    settings = make_home(tmp_path / "home", http_port=18081)
+    watched = settings.model_copy(update={"sources": (source(his, url="sqlite:////nowhere/his.sqlite3"),)})
+    with build_node(watched) as node:
+        for _ in range(FAILURES):
+            with pytest.raises(SourceUnavailable):
+                node.pollers[0].run()
+        client = create_app(node).test_client()
+        answer = client.get("/readyz")
+        assert answer.status_code == 200
+        assert answer.json == {"status": "degraded", "sources": {"his": "open"}, "alarms": []}
+        metrics = render_metrics(node).decode()
+    assert 'yiqiao_source_circuit_open{source="his"} 1.0' in metrics
+    assert f'yiqiao_source_failures{{source="his"}} {float(FAILURES)}' in metrics
+
+
+MAPPED = SourceProfile.from_toml(
+    """
+    name = "mapped"
+    [[views]]
+    view = "V_IOP_DEPARTMENT"
+    name = "wards"
+    from = "ward"
+    as = "w"
+    key = ["w.id"]
+    every = 60
+    [views.columns]
+    dept_code = "w.id"
+    dept_name = "w.name"
+    [[views]]
+    view = "V_IOP_PATIENT"
+    name = "people"
+    from = "person"
+    as = "p"
+    key = ["p.id"]
+    watermark = { latest = ["p.created", "p.changed"] }
+    overlap = 0
+    since = "2020-01-01 00:00:00"
+    [views.columns]
+    patient_no = "p.id"
+    name = "p.name"
+    """
+)
+
+
+class Mapped:
+    """A poller of tables that a profile maps."""
+
+    def __init__(self, node: Node, his: His, **changes: Any) -> None:
+        his.run(
+            "CREATE TABLE ward (id TEXT, name TEXT)",
+            "CREATE TABLE person (id INTEGER, name TEXT, created TEXT, changed TEXT)",
+        )
+        self.clock, self.received = Clock(), Received()
+        settings = source(his, **{"views": (), **changes})
+        self.poller = ViewPoller(settings, MAPPED, node.engine, self.received, node.keyring.blind, self.clock)
+
+
+@pytest.fixture
+def mapped(node: Node, his: His) -> Iterator[Mapped]:
+    with node.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM snapshot_mark")
+    made = Mapped(node, his)
+    yield made
+    made.poller.close()
+
+
+def test_a_table_without_times_is_read_whole_now_and_then(mapped: Mapped, his: His) -> None:
+    his.run(*(f"INSERT INTO ward VALUES ('{number:02}', 'w{number}')" for number in range(7)))
+    assert mapped.poller.run() == Polled(7, 7)
+    assert mapped.poller.run() == Polled()
+    mapped.clock.now += 61
+    assert mapped.poller.run() == Polled(7, 0)
+    his.run("UPDATE ward SET name = 'new' WHERE id = '03'")
+    mapped.clock.now += 61
+    assert mapped.poller.run() == Polled(7, 1)
+    assert mapped.received.deliveries[-1][1] == [{"w.id": "03", "w.name": "new"}]
+
+
+def test_a_record_that_returns_to_an_earlier_content_is_delivered_again(mapped: Mapped, his: His) -> None:
+    his.run("INSERT INTO ward VALUES ('01', 'a')")
+    for name in ("a", "b", "a"):
+        his.run(f"UPDATE ward SET name = '{name}'")
+        mapped.clock.now += 61
+        mapped.poller.run()
+    assert len(set(mapped.received.control_ids)) == len(mapped.received.control_ids) == 3
+
+
+def test_a_whole_reading_that_broke_off_goes_on(mapped: Mapped, his: His, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bridge.services.polling.MAX_QUERIES", 1)
+    his.run(*(f"INSERT INTO ward VALUES ('{number:02}', 'w{number}')" for number in range(7)))
+    seen = [mapped.poller.run().rows for _ in range(5)]
+    assert sum(seen) == 7
+    assert max(seen) <= 3
+    assert sorted(row["w.id"] for _, rows in mapped.received.deliveries for row in rows) == [f"0{n}" for n in range(7)]
+
+
+def test_the_latest_of_several_times_is_the_watermark(mapped: Mapped, his: His) -> None:
+    his.run(
+        "INSERT INTO person VALUES (1, 'a', '2025-01-01 08:00:00', NULL)",
+        "INSERT INTO person VALUES (2, 'b', '2025-01-01 08:00:00', '2025-03-01 08:00:00')",
+        "INSERT INTO person VALUES (3, 'c', NULL, '2025-02-01 08:00:00')",
+        "INSERT INTO person VALUES (4, 'too old', '2019-02-01 08:00:00', NULL)",
+        "INSERT INTO person VALUES (5, 'never', NULL, NULL)",
+    )
+    mapped.poller.run()
+    assert sorted(row["p.id"] for _, rows in mapped.received.deliveries for row in rows) == [1, 2, 3]
+    mapped.clock.now += 3600
+    his.run("UPDATE person SET changed = '2025-04-01 08:00:00' WHERE id = 1")
+    assert mapped.poller.run().deliveries == 1
+
+
+def test_queries_are_chosen_by_their_names(node: Node, his: His) -> None:
+    mapped = Mapped(node, his, views=("people",))
+    his.run("INSERT INTO ward VALUES ('01', 'a')", "INSERT INTO person VALUES (1, 'a', '2025-01-01 08:00:00', NULL)")
+    mapped.poller.run()
+    assert [view for view, _ in mapped.received.deliveries] == ["V_IOP_PATIENT"]
+    mapped.poller.close()
+
+
+def test_a_source_that_reads_nothing_is_refused(node: Node, his: His) -> None:
+    with pytest.raises(SettingsError, match="views is empty"):
+        poller_of(node, source(his, views=()), Received())
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        pytest.param("sqlite:///x", {}, id="SQLite cancels by itself"),
+        pytest.param(
+            "mysql+pymysql://a@b/c", {"connect_timeout": 10, "read_timeout": 25, "write_timeout": 25}, id="MariaDB"
+        ),
+        pytest.param("mysql+pymysql://a@b/c?read_timeout=3", {"connect_timeout": 10, "write_timeout": 25}, id="told"),
+        pytest.param("mssql+pymssql://a@b/c", {"login_timeout": 10, "timeout": 25}, id="SQL Server"),
+        pytest.param("oracle+oracledb://a@b/c", {"tcp_connect_timeout": 10}, id="Oracle"),
+        pytest.param("postgresql+psycopg://a@b/c", {"connect_timeout": 10}, id="PostgreSQL"),
+        pytest.param("nonsense", {}, id="no URL"),
+    ],
+)  # fmt: skip
+def test_every_driver_is_given_its_limits(url: str, expected: dict[str, Any]) -> None:
+    assert driver_arguments(url, 20.0) == expected
