@@ -53,7 +53,14 @@ def worker(leases: JobLeases, name: str, ingest: Any = None, stop: threading.Eve
         retention=SimpleNamespace(purge_period_seconds=60),
         exchange=SimpleNamespace(authority=""),
     )
-    node = SimpleNamespace(settings=settings, leases=leases, ingest=ingest, pollers=(), purge=lambda: 0)
+    node = SimpleNamespace(
+        settings=settings,
+        leases=leases,
+        ingest=ingest,
+        pollers=(),
+        purge=lambda: 0,
+        timestamps=SimpleNamespace(configured=False),
+    )
     return Worker(node, name, stop or threading.Event())  # type: ignore[arg-type]
 
 
