@@ -37,3 +37,9 @@ SPECIMEN_ROLE = PROJECT + "specimen-role"
 
 Z_SEGMENT = PROJECT + "hl7v2-z-segment"
 """Provenance: a segment that the standard does not define, as sent: name and fields."""
+
+DOCUMENT_AVAILABILITY = PROJECT + "document-availability"
+"""DocumentReference: a Coding of HL7 table 0273, where the status that FHIR has says less."""
+
+REFERRAL_AUTHORIZATION = PROJECT + "referral-authorization"
+"""ServiceRequest: that a payor authorized it: plan, company, companyName, number, period, reimbursement, counts."""

@@ -85,6 +85,7 @@ def patient(*groups: Group, also: Iterable[str] = (), opens: tuple[str, ...] = (
 
 
 _REACHES: dict[int, frozenset[str]] = {}
+_ROUTES: dict[tuple[int, str], Group | None] = {}
 
 
 def _reach(group: Group) -> frozenset[str]:
@@ -92,6 +93,15 @@ def _reach(group: Group) -> frozenset[str]:
     if known is None:
         known = _REACHES[id(group)] = group.reach()
     return known
+
+
+def _route(group: Group, name: str) -> Group | None:
+    """Which group of ``group`` takes a segment: one that has it itself before one that has it further inside."""
+    key = (id(group), name)
+    if key not in _ROUTES:
+        own = (inner for inner in group.groups if name in inner.opens or name in inner.once or name in inner.many)
+        _ROUTES[key] = next(own, None) or next((inner for inner in group.groups if name in _reach(inner)), None)
+    return _ROUTES[key]
 
 
 def group_segments(segments: list[Segment], structure: Group) -> Node:
@@ -115,11 +125,11 @@ def _place(path: list[Node], segment: Segment, name: str) -> None:
             node.segments.append(segment)
             node.names.add(name)
             return
-        for group in node.group.groups:
-            if name in _reach(group):
-                del path[depth + 1 :]
-                _open(path, group, segment, name)
-                return
+        inner = _route(node.group, name)
+        if inner is not None:
+            del path[depth + 1 :]
+            _open(path, inner, segment, name)
+            return
         depth -= 1
 
 
@@ -141,4 +151,6 @@ def _open(path: list[Node], group: Group, segment: Segment, name: str) -> None:
             node.segments.append(segment)
             node.names.add(name)
             return
-        group = next(inner for inner in group.groups if name in _reach(inner))
+        inner = _route(group, name)
+        assert inner is not None
+        group = inner

@@ -22,6 +22,11 @@ def location(conv: Conversion, segment: Segment, number: int) -> Json | None:
     raw, *more = raw.split("~")
     if any(more):
         conv.issue("information", "not-mapped", segment, number, "only the first repetition has a place")
+    return location_raw(conv, raw, segment, number)
+
+
+def location_raw(conv: Conversion, raw: str, segment: Segment, number: int) -> Json | None:
+    """A reference to the Location of one PL already taken; None when it names none."""
     key = ("PL", raw)
     memo = conv.memo
     if key in memo:

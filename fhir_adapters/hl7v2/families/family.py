@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from fhir_adapters.bundle_entry import ACTORS_AND_PLACES
 from fhir_adapters.hl7v2.context import Conversion
@@ -25,7 +26,8 @@ class Family:
     """One family of messages.
 
     ``triggers`` are the events by message type. ``owns`` are those of the shared types of which such a message says all
-    there is to say; it mentions the others: a laboratory knows less of a patient than admission does. ``amends`` are
+    there is to say; it mentions the others, and ``names`` besides: a laboratory knows less of a patient than admission
+    does. ``amends`` are
     elements of a type that it adds to what another family said (a result completes an order). ``needs`` are segments
     without which it is refused.
     """
@@ -33,10 +35,11 @@ class Family:
     convert: Callable[[Conversion, Message], None]
     triggers: Mapping[str, frozenset[str]]
     owns: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
     amends: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     needs: tuple[str, ...] = ("PID",)
 
-    @property
+    @cached_property
     def mentions(self) -> frozenset[str]:
         """Types of which such a message says no more than it happens to know."""
-        return SHARED_TYPES - self.owns
+        return (SHARED_TYPES - self.owns) | self.names

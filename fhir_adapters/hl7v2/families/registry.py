@@ -3,11 +3,37 @@
 from types import MappingProxyType
 
 from fhir_adapters.errors import UnsupportedMessage
-from fhir_adapters.hl7v2.families import adt, results
+from fhir_adapters.hl7v2.families import (
+    adt,
+    answers,
+    financial,
+    medical_documents,
+    orders,
+    pharmacy,
+    problem_lists,
+    referrals,
+    results,
+    scheduling,
+    vaccinations,
+)
 from fhir_adapters.hl7v2.families.family import Family
 from fhir_adapters.hl7v2.header import Header
 
-FAMILIES = (adt.FAMILY, results.FAMILY)
+FAMILIES = (
+    adt.FAMILY,
+    results.FAMILY,
+    orders.FAMILY,
+    pharmacy.ORDERS,
+    pharmacy.DEEDS,
+    vaccinations.FAMILY,
+    scheduling.FAMILY,
+    medical_documents.FAMILY,
+    financial.DFT,
+    financial.BAR,
+    referrals.FAMILY,
+    problem_lists.FAMILY,
+    answers.FAMILY,
+)
 
 BY_TYPE: MappingProxyType[str, tuple[Family, frozenset[str]]] = MappingProxyType(
     {kind: (family, triggers) for family in FAMILIES for kind, triggers in family.triggers.items()}

@@ -165,6 +165,33 @@ def scheduled(resource: Json, occasions: timing.Occasions | None) -> None:
             resource.setdefault("note", []).append({"text": text})
 
 
+def of_section(conv: Conversion, resource: Json, obr: Segment) -> None:
+    """OBR-24: which service is to do it. OBR-25, the state of a result, is not the order's."""
+    if obr.fields[24]:
+        section, sent = concepts.mapped(conv, "section", obr, 24)
+        if section is not None:
+            resource["category"] = [{"coding": [section.coding()]}]
+        elif sent is not None:
+            resource["category"] = [sent]
+    obr.take(25)
+
+
+def observed_when(conv: Conversion, resource: Json, obr: Segment) -> None:
+    """OBR-7 and 8 of an order: when it is to be done, or the specimen was taken, where nothing else says."""
+    if any(name.lstrip("_").startswith("occurrence") for name in resource) or not obr.peek(7):
+        return
+    if not obr.peek(8) or obr.peek(8) == obr.peek(7):
+        obr.take(8)
+        timestamps.put_date_time(conv, resource, "occurrenceDateTime", obr, 7)
+        return
+    period: Json = {}
+    timestamps.put_date_time(conv, period, "start", obr, 7)
+    timestamps.put_date_time(conv, period, "end", obr, 8)
+    if period:
+        timestamps.check_period(conv, period, obr, 8)
+        resource["occurrencePeriod"] = period
+
+
 def _between(resource: Json, period: Json) -> None:
     """A start alone is the time of the service, a start and an end its period."""
     if set(period) == {"start"}:
