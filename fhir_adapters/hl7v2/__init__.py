@@ -15,6 +15,7 @@ from dataclasses import replace
 from cryptography.hazmat.primitives.hashes import SM3, Hash
 
 from fhir_adapters.bundle_entry import entry
+from fhir_adapters.errors import UnsupportedMessage
 from fhir_adapters.hl7v2.charset import Decoded, decode
 from fhir_adapters.hl7v2.context import Conversion, Json
 from fhir_adapters.hl7v2.families.family import Family
@@ -61,6 +62,8 @@ def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResul
         text = _CONTROL.sub("", text)
     clean = Decoded(text, decoded.charset, decoded.declared)
     digest = _digest(raw)
+    if text.startswith("<"):
+        raise UnsupportedMessage("HL7 v2 in XML is not read, only its own encoding (ER7)", "MSH")
     message = parse(text)
     header = from_segments(message, clean)
     family = family_of(header)

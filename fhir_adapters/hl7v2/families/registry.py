@@ -7,6 +7,7 @@ from fhir_adapters.hl7v2.families import (
     adt,
     answers,
     financial,
+    master_files,
     medical_documents,
     orders,
     pharmacy,
@@ -33,6 +34,7 @@ FAMILIES = (
     referrals.FAMILY,
     problem_lists.FAMILY,
     answers.FAMILY,
+    master_files.FAMILY,
 )
 
 BY_TYPE: MappingProxyType[str, tuple[Family, frozenset[str]]] = MappingProxyType(
