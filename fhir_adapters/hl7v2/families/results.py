@@ -70,8 +70,9 @@ def convert(conv: Conversion, message: Message) -> None:
 
 def _patient_group(conv: Conversion, group: Node) -> None:
     at = setting(conv, group)
-    for each in group.groups("OBSERVATION"):
-        observed(conv, at.observer, each)
+    alone = [each for each in group.groups("OBSERVATION") if observed(conv, at.observer, each) is not None]
+    if alone and not any(child.group.name in ("ORDER", "SPECIMEN") for child in group.children):
+        _without_order(conv, alone[0].segments[0])
     placed: list[tuple[Node, Node | None]] = [(each, None) for each in group.groups("ORDER")]
     placed += [(each, specimen) for specimen in group.groups("SPECIMEN") for each in specimen.groups("ORDER")]
     shared = orders.shared_numbers(
@@ -174,7 +175,10 @@ def _results_alone(conv: Conversion, at: Setting, group: Node) -> None:
     """OBX without an OBR: the results are kept; no report and no order can be made up for them."""
     for each in group.groups("OBSERVATION"):
         observed(conv, at.observer, each)
-    segment = group.children[0].segments[0] if group.children else group.segments[0]
+    _without_order(conv, group.children[0].segments[0] if group.children else group.segments[0])
+
+
+def _without_order(conv: Conversion, segment: Segment) -> None:
     conv.issue("warning", "missing", segment, 0, "results or an order control without the OBR that they belong to")
 
 
