@@ -60,6 +60,8 @@ def worker(leases: JobLeases, name: str, ingest: Any = None, stop: threading.Eve
         pollers=(),
         purge=lambda: 0,
         timestamps=SimpleNamespace(configured=False),
+        certificates=SimpleNamespace(exists=False),
+        tls=SimpleNamespace(exists=False),
     )
     return Worker(node, name, stop or threading.Event())  # type: ignore[arg-type]
 
