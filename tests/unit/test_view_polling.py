@@ -604,3 +604,19 @@ def test_a_source_that_reads_nothing_is_refused(node: Node, his: His) -> None:
 )  # fmt: skip
 def test_every_driver_is_given_its_limits(url: str, expected: dict[str, Any]) -> None:
     assert driver_arguments(url, 20.0) == expected
+
+
+@pytest.mark.parametrize(
+    ("url", "driver"),
+    [
+        pytest.param("oracle+oracledb://reader:x@his:1521/?service_name=orcl", "oracledb", id="Oracle"),
+        pytest.param("mssql+pymssql://reader:x@his:1433/THIS4?charset=utf8", "pymssql", id="SQL Server"),
+        pytest.param("mysql+pymysql://reader:x@his/his?charset=utf8mb4", "pymysql", id="MySQL and MariaDB"),
+        pytest.param("postgresql+psycopg://reader:x@his/his", "psycopg", id="PostgreSQL"),
+    ],
+)
+def test_the_drivers_of_the_extras_are_the_ones_that_urls_name(url: str, driver: str) -> None:
+    pytest.importorskip(driver)
+    source = SourceConnection("his", url, 5)
+    assert source._connected().dialect.driver == driver
+    source.close()
