@@ -68,7 +68,7 @@ def _mapping(entry: Any, place: str) -> ViewMapping:
 
 
 def _check(mapping: ViewMapping, aliases: tuple[str, ...], place: str) -> None:
-    from fhir_adapters.tabular.contract import LINEAGE, VIEWS
+    from fhir_adapters.view_contract import LINEAGE, VIEWS
 
     view = VIEWS[mapping.view]
     if not mapping.key:
@@ -90,7 +90,7 @@ def _check(mapping: ViewMapping, aliases: tuple[str, ...], place: str) -> None:
 
 
 def _view_name(table: Mapping[str, Any], place: str) -> str:
-    from fhir_adapters.tabular.contract import VIEWS
+    from fhir_adapters.view_contract import VIEWS
 
     name = _text(table.get("view"), f"{place}.view").upper()
     if name not in VIEWS:

@@ -35,7 +35,7 @@ from bridge.settings import SourceSettings
 from bridge.storage.database import read_transaction, write_transaction
 from bridge.storage.watermarks import Watermark, read_watermark, write_watermark
 from fhir_adapters import SourceProfile
-from fhir_adapters.tabular.contract import VIEWS
+from fhir_adapters.view_contract import VIEWS
 
 MAX_QUERIES = 20  # of one run and view: at 500 rows and 30 s that is 20,000 rows a minute
 MAX_REREAD_QUERIES = 5  # of one run and view for reading again what was read: it is never urgent

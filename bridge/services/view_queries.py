@@ -25,9 +25,9 @@ from sqlalchemy import (
 from sqlalchemy.sql.elements import quoted_name
 
 from bridge.services.poll_places import Place
-from fhir_adapters.tabular.columns import View
-from fhir_adapters.tabular.contract import VIEWS
 from fhir_adapters.tabular.mapped import latest, mapped_row
+from fhir_adapters.view_contract import VIEWS
+from fhir_adapters.view_contract.columns import View
 from fhir_adapters.view_mapping import ColumnRef, Condition, ViewMapping
 
 Row = Mapping[str, Any]

@@ -7,8 +7,8 @@ A row that lacks a required column is reported and left out; the others are conv
 (from 1, the header not counted) and the column.
 """
 
-from fhir_adapters.tabular.contract import VIEWS, Column, View
 from fhir_adapters.tabular.conversion import ADAPTER, convert_rows
 from fhir_adapters.tabular.csv_file import MAX_CSV_BYTES, convert, view_of
+from fhir_adapters.view_contract import VIEWS, Column, View
 
 __all__ = ["ADAPTER", "MAX_CSV_BYTES", "VIEWS", "Column", "View", "convert", "convert_rows", "view_of"]

@@ -8,7 +8,20 @@ from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
 from fhir_adapters.result import ConversionResult, Issue
 from fhir_adapters.tabular.batch import ADAPTER, Batch, patient_reference
 from fhir_adapters.tabular.bed import convert_bed
-from fhir_adapters.tabular.contract import (
+from fhir_adapters.tabular.critical import convert_critical
+from fhir_adapters.tabular.diagnosis import convert_diagnosis
+from fhir_adapters.tabular.document import convert_document
+from fhir_adapters.tabular.encounter import convert_encounter
+from fhir_adapters.tabular.exam import convert_exam
+from fhir_adapters.tabular.lab import check_complete, convert_lab
+from fhir_adapters.tabular.medication import convert_medication
+from fhir_adapters.tabular.order import convert_order
+from fhir_adapters.tabular.patient import convert_patient
+from fhir_adapters.tabular.rows import Row
+from fhir_adapters.tabular.staff import convert_department, convert_staff
+from fhir_adapters.tabular.vital import convert_vital
+from fhir_adapters.validation import require_valid
+from fhir_adapters.view_contract import (
     BED,
     CRITICAL,
     DEPARTMENT,
@@ -26,19 +39,6 @@ from fhir_adapters.tabular.contract import (
     VITAL,
     View,
 )
-from fhir_adapters.tabular.critical import convert_critical
-from fhir_adapters.tabular.diagnosis import convert_diagnosis
-from fhir_adapters.tabular.document import convert_document
-from fhir_adapters.tabular.encounter import convert_encounter
-from fhir_adapters.tabular.exam import convert_exam
-from fhir_adapters.tabular.lab import check_complete, convert_lab
-from fhir_adapters.tabular.medication import convert_medication
-from fhir_adapters.tabular.order import convert_order
-from fhir_adapters.tabular.patient import convert_patient
-from fhir_adapters.tabular.rows import Row
-from fhir_adapters.tabular.staff import convert_department, convert_staff
-from fhir_adapters.tabular.vital import convert_vital
-from fhir_adapters.validation import require_valid
 
 __all__ = ["ADAPTER", "MAX_ROWS", "convert_rows", "find_view"]
 

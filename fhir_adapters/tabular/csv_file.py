@@ -7,8 +7,8 @@ import io
 from fhir_adapters.errors import DecodeError, ParseError
 from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
 from fhir_adapters.result import ConversionResult
-from fhir_adapters.tabular.contract import LINEAGE, VIEWS, View
 from fhir_adapters.tabular.conversion import MAX_ROWS, convert_rows
+from fhir_adapters.view_contract import LINEAGE, VIEWS, View
 
 MAX_CSV_BYTES = 64 * 1024 * 1024
 """Largest file, in bytes: it is read into memory whole. Larger extracts are delivered in parts."""

@@ -12,8 +12,8 @@ from fhir_adapters.codes import Concept, ConceptLookup, unmapped
 from fhir_adapters.identifiers import assigning_system, full_width_to_ascii, trimmed
 from fhir_adapters.profile import SourceProfile
 from fhir_adapters.result import Issue, Severity
-from fhir_adapters.tabular.contract import View
 from fhir_adapters.tabular.times import to_date, to_datetime, to_instant
+from fhir_adapters.view_contract import View
 
 Json = dict[str, Any]
 

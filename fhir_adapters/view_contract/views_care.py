@@ -1,6 +1,6 @@
 """The standard views of care: orders, medicines, diagnoses, documents, critical values."""
 
-from fhir_adapters.tabular.columns import view
+from fhir_adapters.view_contract.columns import view
 
 ORDER = view(
     "V_IOP_ORDER",

@@ -1,6 +1,6 @@
 """The standard views of who and where: patients, visits, beds, staff, departments."""
 
-from fhir_adapters.tabular.columns import view
+from fhir_adapters.view_contract.columns import view
 
 PATIENT = view(
     "V_IOP_PATIENT",

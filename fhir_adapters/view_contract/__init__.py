@@ -8,10 +8,10 @@ The same columns make a CSV file, a sheet of a workbook and the body of an actio
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from fhir_adapters.tabular.columns import Column, View
-from fhir_adapters.tabular.views_care import CRITICAL, DIAGNOSIS, DOCUMENT, MEDICATION, ORDER
-from fhir_adapters.tabular.views_register import BED, DEPARTMENT, ENCOUNTER, PATIENT, STAFF
-from fhir_adapters.tabular.views_results import EXAM, LAB, VITAL
+from fhir_adapters.view_contract.columns import Column, View
+from fhir_adapters.view_contract.views_care import CRITICAL, DIAGNOSIS, DOCUMENT, MEDICATION, ORDER
+from fhir_adapters.view_contract.views_register import BED, DEPARTMENT, ENCOUNTER, PATIENT, STAFF
+from fhir_adapters.view_contract.views_results import EXAM, LAB, VITAL
 
 __all__ = [
     "BED", "CRITICAL", "DEPARTMENT", "DIAGNOSIS", "DOCUMENT", "ENCOUNTER", "EXAM", "LAB", "LINEAGE", "MEDICATION",

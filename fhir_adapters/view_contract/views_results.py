@@ -1,6 +1,6 @@
 """The standard views of results: laboratory, examinations, vital signs."""
 
-from fhir_adapters.tabular.columns import view
+from fhir_adapters.view_contract.columns import view
 
 LAB = view(
     "V_IOP_LAB",
