@@ -3,8 +3,8 @@
 A receipt is made anew each time it is asked for, so asking again later turns a pending one into a committed and a
 committed one into a witnessed one; each stays valid for ever. A receipt for a record holds that record's log entry
 and hashes, and nothing of any other record. Once a patient's data key is destroyed no new receipt of that record can
-be made
-(its salt is gone); those made before stay valid.
+be made (its salt is gone); those made before stay valid, and ``upgrade`` still brings them on, for they hold their
+entry themselves.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, Table, select
 
+from anchor import merkle
 from anchor.chain.client import ChainClient, CommittedTransaction, StateProof
 from anchor.checkpoint import Checkpoint, SignedCheckpoint, parse, render, sign
 from anchor.errors import ChainCorrupt, ChainError
@@ -26,6 +27,7 @@ from anchor.receipt import (
     RELEASE,
     REQUEST,
     REVOKE,
+    STATES,
     Committed,
     DisclosureReceipt,
     LogEntry,
@@ -33,24 +35,32 @@ from anchor.receipt import (
     RecordReceipt,
     State,
     StateEvidence,
+    TimestampEvidence,
+    disclosed_root,
     dump_receipt,
+    parse_receipt,
 )
 from anchor.tiles import TileLog
 from anchor.transaction import parse as parse_transaction
 from bridge.errors import Conflict, Gone, NotFound, StorageError
+from bridge.services.access_request import parse as parse_request
 from bridge.services.anchoring import NodeSigner
-from bridge.storage import evidence
+from bridge.storage import evidence, witness_store
 from bridge.storage.database import read_transaction
-from bridge.storage.evidence import DatabaseTiles, PublishedCheckpoint, SealedEntry
-from bridge.storage.exchange import DisclosedRecord
-from bridge.storage.keyring import KeyRing
+from bridge.storage.evidence import DatabaseTiles, SealedEntry
+from bridge.storage.exchange import DisclosedRecord, Disclosure, ExchangeRequest
+from bridge.storage.keyring import NODE, KeyRing
 
 PAGE = 1000
 """Transactions read at a time when the ledger is searched for an amendment."""
 STATE_ATTEMPTS = 20
 """Tries to read a state proof and the checkpoint of the very same block from a ledger that goes on."""
 _EVENTS = {PERMIT: "permit", RELEASE: "release", RECEIVE: "receive"}
-_DISCLOSED = DisclosedRecord.__table__  # type: ignore[attr-defined]
+NOT_STAMPED = "no time stamp covers it yet; ask again after the next one, or without / 尚无时间戳覆盖，请稍后再试"
+
+_DISCLOSED: Table = DisclosedRecord.__table__  # type: ignore[attr-defined]
+_ANSWERED: Table = Disclosure.__table__  # type: ignore[attr-defined]
+_ASKED: Table = ExchangeRequest.__table__  # type: ignore[attr-defined]
 
 
 class CurrentVersions(Protocol):
@@ -84,10 +94,11 @@ class ReceiptService:
         self._chain_id = chain_id
         self._records = records
 
-    def for_record(self, type: str, id: str, version: int | None = None) -> bytes:
+    def for_record(self, type: str, id: str, version: int | None = None, *, stamped: bool = False) -> bytes:
         """Return the receipt of a record version (the current one when None), canonical JSON.
 
-        Raises ``NotFound``, ``Conflict`` when the version is not logged yet, ``KeyDestroyed``, or ``ChainError``.
+        ``stamped``: with an RFC 3161 time stamp. Raises ``NotFound``, ``Conflict`` when the version is not logged or no
+        stamp covers it yet, ``KeyDestroyed``, or ``ChainError``.
         """
         if version is None:
             if self._records is None:
@@ -98,10 +109,13 @@ class ReceiptService:
                 raise Gone(f"{type}/{id} has been deleted: name the version / 该记录已删除，请指明版本") from None
             except NotFound:
                 raise NotFound(f"there is no {type}/{id} here / 本节点没有该记录") from None
-        return dump_receipt(self.record(f"{type}/{id}/_history/{version}"))
+        return dump_receipt(self.record(f"{type}/{id}/_history/{version}", stamped=stamped))
 
-    def record(self, ref: str) -> RecordReceipt:
-        """Return the receipt of the record version ``ref``; raises as ``for_record`` does."""
+    def record(self, ref: str, entry: LogEntry | None = None, *, stamped: bool = False) -> RecordReceipt:
+        """Return the receipt of the record version ``ref``; raises as ``for_record`` does.
+
+        ``entry``: the entry itself where the caller has it (an older receipt does), None to open the sealed one.
+        """
         with read_transaction(self._engine) as conn:
             stored = evidence.find_entry(conn, ref)
             if stored is None:
@@ -109,13 +123,33 @@ class ReceiptService:
                     f"{ref} is not in the log: it does not exist, or waits for the next run of `yiqiao anchor` / "
                     "该版本尚未写入日志，请先运行 yiqiao anchor"
                 )
-            aad = evidence.entry_aad(stored.origin, stored.position)
-            entry = LogEntry.parse(self._keyring.open(conn, stored.subject, stored.sealed, aad))
+            if entry is None:
+                aad = evidence.entry_aad(stored.origin, stored.position)
+                entry = LogEntry.parse(self._keyring.open(conn, stored.subject, stored.sealed, aad))
+            elif merkle.leaf_hash(entry.dump()) != stored.leaf:
+                raise Conflict("the receipt is of another entry than this node's log has / 回执与本节点日志不符")
             covering = evidence.checkpoint_covering(conn, stored.origin, stored.position)
             if covering is None:
+                if stamped:
+                    raise Conflict(NOT_STAMPED)
                 return self._pending(conn, stored, entry)
             proof = self._inclusion(conn, stored, covering.size)
-        return self._published(stored, entry, covering, proof)
+        return self.published(entry, LogProof(stored.position, proof, None), covering.tx_id, stamped=stamped)
+
+    def published(self, entry: LogEntry, log: LogProof, tx_id: str, *, stamped: bool = False) -> RecordReceipt:
+        """Return the receipt of an entry whose log was published by a transaction; the log may be another member's."""
+        committed = self._transaction(tx_id)
+        note, state = self._ledger_checkpoint(committed.index)
+        point = parse(note).checkpoint
+        return RecordReceipt(
+            chain=self._chain_id,
+            state=state,
+            entry=entry,
+            log=log,
+            publication=self._placed(committed, point.size),
+            ledger=note,
+            timestamp=self._timestamp(point) if stamped else None,
+        )
 
     def _pending(self, conn: Any, stored: SealedEntry, entry: LogEntry) -> RecordReceipt:
         head = evidence.log_head(conn, stored.origin)
@@ -127,32 +161,76 @@ class ReceiptService:
         log = LogProof(stored.position, self._inclusion(conn, stored, head.size), note)
         return RecordReceipt(self._chain_id, "pending", entry, log, None, None)
 
-    def _published(
-        self, stored: SealedEntry, entry: LogEntry, covering: PublishedCheckpoint, proof: tuple[bytes, ...]
-    ) -> RecordReceipt:
-        committed = self._transaction(covering.tx_id)
-        note, state = self._ledger_checkpoint(committed.index)
-        size = parse(note).checkpoint.size
-        return RecordReceipt(
-            chain=self._chain_id,
-            state=state,
-            entry=entry,
-            log=LogProof(stored.position, proof, None),
-            publication=self._placed(committed, size),
-            ledger=note,
-        )
+    def for_disclosure(
+        self, request_id: str, statement: Mapping[str, Any] | None = None, *, stamped: bool = False
+    ) -> bytes:
+        """Return the receipt of a released disclosure, canonical JSON; holder and requester make the same one.
 
-    def for_disclosure(self, request_id: str, statement: Mapping[str, Any] | None = None) -> bytes:
-        """Return the receipt of a released disclosure, canonical JSON.
-
-        ``statement`` is what the request's commitment opens to; given, it becomes part of the receipt, and so does what
-        it says about the patient. Raises ``NotFound``, ``Conflict`` when nothing has been released yet, ``ChainError``.
+        ``statement`` is what the request's commitment opens to (``statement_of``); given, it becomes part of the
+        receipt, and so does what it says about the patient. Raises ``NotFound``, ``Conflict`` when nothing has been
+        released yet, ``ChainError``.
         """
+        return dump_receipt(self.disclosure(request_id, statement, None, stamped=stamped))
+
+    def upgrade(self, content: bytes, *, stamped: bool = False) -> bytes:
+        """Return a receipt brought as far as the ledger is now: pending, committed, witnessed; never less than before.
+
+        Works for receipts of any member's records and of erased ones, from the receipt itself; a pending receipt of
+        another member's record that its institution has published in another size since is for that institution to
+        renew. Raises ``FormatError``, ``Conflict``, ``NotFound``, or ``ChainError``.
+        """
+        receipt = parse_receipt(content)
+        if receipt.chain != self._chain_id:
+            raise Conflict("the receipt is of another ledger than this node's / 回执属于另一账本")
+        stamped = stamped or receipt.timestamp is not None
+        made: RecordReceipt | DisclosureReceipt
+        if isinstance(receipt, DisclosureReceipt):
+            made = self.disclosure(receipt.request, receipt.statement, receipt.disclosed, stamped=stamped)
+        elif receipt.entry.org == self._org:
+            made = self.record(receipt.entry.ref, receipt.entry, stamped=stamped)
+        else:
+            log = LogProof(receipt.log.index, receipt.log.proof, None)
+            made = self.published(receipt.entry, log, self._publication_of(receipt), stamped=stamped)
+        return dump_receipt(receipt if STATES.index(made.state) < STATES.index(receipt.state) else made)
+
+    def _publication_of(self, receipt: RecordReceipt) -> str:
+        """Return the transaction that published the log head which another member's receipt leads to."""
+        if receipt.publication is not None:
+            return parse_transaction(receipt.publication.envelope).tx_id
+        point = parse(receipt.log.checkpoint or b"").checkpoint
+        state = self._chain.state(f"log/{point.origin}") or {}
+        if (state.get("size"), state.get("root")) != (point.size, point.root.hex()):
+            raise Conflict(f"only {receipt.entry.org} can renew its pending receipt / 待上链回执只能由出具机构更新")
+        return str(state["tx"])
+
+    def statement_of(self, request_id: str) -> dict[str, Any] | None:
+        """Return the signed request's statement as this node has it, as holder or requester; None when it has none."""
+        for table, kind in ((_ANSWERED, "request"), (_ASKED, "asked")):
+            with read_transaction(self._engine) as conn:
+                row = conn.execute(select(table).where(table.c.request_id == request_id)).first()
+                if row is None or not row.request_sealed:
+                    continue
+                sealed = bytes(row.request_sealed)
+                raw = self._keyring.open(conn, NODE, sealed, f"{kind}|{request_id}".encode())
+            return dict(parse_request(raw).statement)
+        return None
+
+    def disclosure(
+        self,
+        request_id: str,
+        statement: Mapping[str, Any] | None,
+        disclosed: tuple[bytes, ...] | None,
+        *,
+        stamped: bool = False,
+    ) -> DisclosureReceipt:
+        """Return the receipt of a disclosure; ``disclosed``: its digests where the caller has them, None for ours."""
         request = self._chain.state(f"request/{request_id}")
         if request is None:
             raise NotFound("the ledger has no such request")
         if request["release"] is None:
             raise Conflict("nothing has been released for this request")
+        if disclosed is not None and disclosed_root(disclosed).hex() != request["release"]["disclosed"]:
+            raise Conflict("the receipt is of other records than were released / 回执与账本上的披露不符")
         roles = {REQUEST: request["tx"]}
         roles |= {role: request[name]["tx"] for role, name in _EVENTS.items() if request[name] is not None}
         committed = {role: self._transaction(tx_id) for role, tx_id in roles.items()}
@@ -167,19 +245,29 @@ class ReceiptService:
             committed[GRANT] = history.pop(0)
             if (grant.value or {}).get("status") == "revoked":
                 committed[REVOKE] = history.pop()
-        size = parse(note).checkpoint.size
-        receipt = DisclosureReceipt(
+        point = parse(note).checkpoint
+        size = point.size
+        return DisclosureReceipt(
             chain=self._chain_id,
             state=state,
             request=request_id,
             statement=None if statement is None else dict(statement),
             transactions={role: self._placed(each, size) for role, each in committed.items()},
             amendments=tuple(self._placed(each, size) for each in history),
-            disclosed=self._disclosed(request_id, request["release"]["count"]),
+            disclosed=self._disclosed(request_id, request["release"]["count"]) if disclosed is None else disclosed,
             grant=grant,
             ledger=note,
+            timestamp=self._timestamp(point) if stamped else None,
         )
-        return dump_receipt(receipt)
+
+    def _timestamp(self, point: Checkpoint) -> TimestampEvidence:
+        """Return the earliest time stamp over a checkpoint that covers ``point``; ``Conflict`` when there is none."""
+        with read_transaction(self._engine) as conn:
+            found = witness_store.timestamp_from(conn, point.origin, point.size)
+        if found is None:
+            raise Conflict(NOT_STAMPED)
+        proof = self._chain.consistency_proof(point.size, found.size)
+        return TimestampEvidence(found.note, tuple(proof), found.token)
 
     def _disclosed(self, request_id: str, count: int) -> tuple[bytes, ...]:
         query = select(_DISCLOSED.c.digest).where(_DISCLOSED.c.request_id == request_id).order_by(_DISCLOSED.c.position)
