@@ -21,6 +21,9 @@ SHARED_TYPES = frozenset(
 """Types that belong to no patient: sealed under the node's own data key."""
 
 _PATIENT_ELEMENTS = ("subject", "patient", "beneficiary", "for")
+_SAME_PERSON = frozenset({"replaced-by", "replaces", "seealso"})
+"""Links that a source makes to say that two records are of one person: merged (A40), or both in use (A24)."""
+
 _MAX_LINKS = 20
 """Most links followed from one patient: a longer chain is a mistake of the source."""
 
@@ -81,8 +84,8 @@ class IdentityService:
         for link in patient.get("link", ()):
             reference = link.get("other", {}).get("reference", "")
             kind, _, id = reference.partition("/")
-            if kind != "Patient" or link.get("type") not in {"replaced-by", "replaces"}:
-                continue  # "seealso" and "refer" name another record of somebody, not the same one
+            if kind != "Patient" or link.get("type") not in _SAME_PERSON:
+                continue
             try:
                 yield self._records.read("Patient", id).resource()
             except NotFound:

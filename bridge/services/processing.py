@@ -54,6 +54,16 @@ RECOVERY_SECONDS = 10.0
 OUTDATED = "outdated"
 """Issue code of a record that a message which arrived later had written before."""
 
+CONFLICT = "conflict"
+"""Issue code of a patient of whom another sex, birth date or identity number is stored, or who was merged away."""
+
+_TEXTS = {
+    "gender": "the sex differs from the one stored for this patient",
+    "birthDate": "the birth date differs from the one stored for this patient",
+    "identifier": "the identity number differs from the one stored for this patient",
+    "link": "the record was merged into another and is used again",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Processed:
@@ -182,7 +192,7 @@ class InboxProcessor:
                 self._inbox.outcome(
                     each.claim,
                     subject=each.subject,
-                    issues=[*each.issues, *_outdated(own)],
+                    issues=[*each.issues, *_outdated(own), *_contradictions(own)],
                     versions=[result.ref for result in own],
                 )
             )
@@ -268,6 +278,20 @@ def _outdated(results: Sequence[PutResult]) -> list[dict[str, str]]:
         {"severity": "information", "code": OUTDATED, "location": f"{each.type}/{each.id}", "text": text}
         for each in results
         if each.outdated
+    ]
+
+
+def _contradictions(results: Sequence[PutResult]) -> list[dict[str, str]]:
+    """Return a remark for each element in which a message contradicts what was stored of a patient."""
+    return [
+        {
+            "severity": "warning",
+            "code": CONFLICT,
+            "location": f"{each.type}/{each.id}.{element}",
+            "text": _TEXTS[element],
+        }
+        for each in results
+        for element in each.contradicts
     ]
 
 

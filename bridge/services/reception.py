@@ -20,12 +20,11 @@ from bridge.services.conversion import Converter, refusal_of
 from bridge.storage.inbox import Delivery, Refusal
 from fhir_adapters import SourceProfile, convert
 from fhir_adapters.errors import AdapterError, UnsupportedMessage
-from fhir_adapters.hl7v2 import check_supported
+from fhir_adapters.hl7v2 import check_supported, lacks_something
 from fhir_adapters.hl7v2.acknowledgement import acknowledge
 from fhir_adapters.hl7v2.charset import decode
-from fhir_adapters.hl7v2.events import ADT_EVENTS
 from fhir_adapters.hl7v2.header import Header, header_of
-from fhir_adapters.hl7v2.message import Message, parse
+from fhir_adapters.hl7v2.message import parse
 
 _CONTROL_ID_BYTES = 8
 
@@ -122,7 +121,7 @@ class Reception:
             decoded = decode(raw, profile.charset)
             header = header_of(decoded)
             check_supported(header)
-            if _may_lack_something(parse(decoded.text), header):
+            if lacks_something(parse(decoded.text), header):
                 self._converter(raw, "hl7v2", replace(profile, validate=False))
         except UnsupportedMessage as error:
             return Verdict(_code("R", header), header, moment, refusal_of(error))
@@ -138,11 +137,6 @@ def answer(header: Header | None, code: str, refusal: Refusal | None, moment: da
     told = refusal or Refusal("")
     control_id = secrets.token_hex(_CONTROL_ID_BYTES)
     return acknowledge(header, code, told.text, told.location, time=moment, control_id=control_id)
-
-
-def _may_lack_something(message: Message, header: Header) -> bool:
-    merges = header.trigger in ADT_EVENTS and ADT_EVENTS[header.trigger].person == "merge"
-    return merges or not message.all("PID")
 
 
 def _code(letter: str, header: Header | None) -> str:

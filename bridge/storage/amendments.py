@@ -28,7 +28,10 @@ def amended(
     """
     result = dict(stored)
     if unlinked and later and isinstance(result.get("link"), list):
-        result["link"] = [each for each in result["link"] if _linked_to(each) not in unlinked]
+        taken = [each for each in result["link"] if _linked_to(each) in unlinked]
+        result["link"] = [each for each in result["link"] if each not in taken]
+        if any(_replaced(each) for each in taken) and result.get("active") is False:
+            result["active"] = True  # what merged it away is taken back
     for name, value in said.items():
         if name in _NOT_ELEMENTS:
             continue
@@ -45,7 +48,10 @@ def amended(
 
 
 def with_kept(said: dict[str, Any], stored: dict[str, Any], elements: Collection[str]) -> dict[str, Any]:
-    """Return ``said`` with lists of ``stored`` that a source of this kind never speaks of, or only ever adds to."""
+    """Return ``said`` with lists of ``stored`` that a source of this kind never speaks of, or only ever adds to.
+
+    A patient that was merged into another stays inactive with the link that says so.
+    """
     result = said
     for name in elements:
         held = stored.get(name)
@@ -53,7 +59,13 @@ def with_kept(said: dict[str, Any], stored: dict[str, Any], elements: Collection
             continue
         own = said.get(name) or []
         result = {**result, name: [*held, *(each for each in own if each not in held)]}
+        if "active" in stored and "active" not in said and any(_replaced(each) for each in held):
+            result["active"] = stored["active"]
     return result
+
+
+def _replaced(link: Any) -> bool:
+    return isinstance(link, dict) and link.get("type") == "replaced-by"
 
 
 def _linked_to(link: Any) -> str:

@@ -24,6 +24,7 @@ import orjson
 from anchor import canonical
 from anchor.gm import sm3
 from bridge.storage.amendments import amended, with_kept
+from bridge.storage.contradictions import contradicted
 from bridge.storage.keyring import NODE, DataKey, KeyRing
 from bridge.storage.mentions import says_as_much
 from bridge.storage.record_versions import (
@@ -108,9 +109,10 @@ class Planner:
             place = (each.type, each.id)
             state = self._state.get(place)
             write = self._on_top(each, state)
+            contradicts = self._contradictions(each, state)
             verdict = self._verdict(write, state, deleted)
             if verdict is not None:
-                plan.results.append(verdict)
+                plan.results.append(replace(verdict, contradicts=contradicts) if contradicts else verdict)
                 if not verdict.outdated and _is_last_word(write, state):
                     assert write.arrival is not None
                     assert state is not None
@@ -118,7 +120,8 @@ class Planner:
                     self._state[place] = replace(state, arrival=write.arrival)
                 continue
             arrivals.pop(place, None)
-            plan.results.append(self._written(plan, write, state, deleted))
+            result = self._written(plan, write, state, deleted)
+            plan.results.append(replace(result, contradicts=contradicts) if contradicts else result)
         self._settle(plan, deleted)
         changed = {change.place for change in plan.changes}
         plan.arrivals = [
@@ -145,6 +148,14 @@ class Planner:
     def _may_replace(self, write: PreparedWrite, state: CurrentState) -> bool:
         """Whether a mention says at least as much as the current version."""
         return says_as_much(write.resource, _parsed(self._content(write, state)))
+
+    def _contradictions(self, write: PreparedWrite, state: CurrentState | None) -> tuple[str, ...]:
+        """Return where a source contradicts what is stored of a patient; a merge says that a record is another's."""
+        if write.type != "Patient" or state is None or state.deleted or write.given.amends:
+            return ()
+        if write.content_key == state.content_key or not (write.mention or write.builds_on_stored):
+            return ()
+        return contradicted(_parsed(self._content(write, state)), write.resource)
 
     def _on_top(self, write: PreparedWrite, state: CurrentState | None) -> PreparedWrite:
         """Return the write with what it leaves of the stored version, where it does not say all there is to say."""

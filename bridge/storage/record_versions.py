@@ -84,6 +84,8 @@ class PutResult:
     """What a write led to: the current version number, and the new version, or None when there is none.
 
     ``outdated``: nothing was written because a message that arrived later had written the resource before.
+    ``contradicts``: elements of a Patient in which what was said cannot be true of whom is stored
+    (``bridge.storage.contradictions``).
     """
 
     type: str
@@ -92,6 +94,7 @@ class PutResult:
     changed: bool
     stored: StoredVersion | None
     outdated: bool = False
+    contradicts: tuple[str, ...] = ()
 
     @property
     def ref(self) -> str:

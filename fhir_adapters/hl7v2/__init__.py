@@ -18,6 +18,7 @@ from fhir_adapters.bundle_entry import entry
 from fhir_adapters.errors import UnsupportedMessage
 from fhir_adapters.hl7v2.charset import Decoded, decode
 from fhir_adapters.hl7v2.context import Conversion, Json
+from fhir_adapters.hl7v2.events import ADT_EVENTS
 from fhir_adapters.hl7v2.families.family import Family
 from fhir_adapters.hl7v2.families.registry import family_of
 from fhir_adapters.hl7v2.header import Header, from_segments, read_header
@@ -29,7 +30,7 @@ from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
 from fhir_adapters.result import ConversionResult, Issue
 from fhir_adapters.validation import require_valid
 
-__all__ = ["ADAPTER", "check_supported", "convert", "messages", "read_header"]
+__all__ = ["ADAPTER", "check_supported", "convert", "lacks_something", "messages", "read_header"]
 
 ADAPTER = "hl7v2/1.0"
 """Name and version of this adapter, for lineage. The version changes when the same bytes give another Bundle."""
@@ -86,6 +87,19 @@ def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResul
 def check_supported(header: Header) -> None:
     """Raise UnsupportedMessage for a type or event without a mapping."""
     family_of(header)
+
+
+def lacks_something(message: Message, header: Header) -> bool:
+    """Whether a message may lack what its conversion needs, so that only converting it shows whether it is refused.
+
+    A segment that its family cannot do without is missing, or the event itself asks for more (a merge for who merges).
+    Raises UnsupportedMessage as :func:`check_supported`.
+    """
+    family = family_of(header)
+    sent = {segment.name for segment in message.segments}
+    needs = ("NPU",) if header.type == "ADT" and ADT_EVENTS[header.trigger].place else family.needs
+    more = header.type == "ADT" and ADT_EVENTS[header.trigger].person in ("merge", "link", "unlink")
+    return more or not sent.issuperset(needs)
 
 
 def _remarks(decoded: Decoded) -> list[Issue]:

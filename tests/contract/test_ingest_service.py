@@ -484,7 +484,7 @@ def test_whose_key_seals_a_resource(resource: dict[str, Any], subject: str) -> N
 def test_a_patient_is_found_with_those_merged_into_it(stores: Stores) -> None:
     replaced = [{"other": {"reference": "Patient/p2"}, "type": "replaced-by"}]
     seealso = [
-        {"other": {"reference": "Patient/p3"}, "type": "seealso"},
+        {"other": {"reference": "Patient/p3"}, "type": "refer"},
         {"other": {"reference": "Patient/p1"}, "type": "replaces"},
     ]
     for each in (patient(link=replaced), patient("p2", link=seealso), patient("p3")):

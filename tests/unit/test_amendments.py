@@ -42,6 +42,10 @@ def said(**elements: Any) -> dict[str, Any]:
             id="no empty list is left",
         ),
         pytest.param(
+            {**STORED, "active": False, "link": [OTHER]}, said(), {"elements": (), "unlinked": ("Patient/b",)}, STORED,
+            id="who was merged away is in use again",
+        ),
+        pytest.param(
             {**STORED, "link": ["odd", {"other": 3}]}, said(), {"elements": (), "unlinked": ("Patient/b",)},
             {**STORED, "link": ["odd", {"other": 3}]}, id="what is no link is left alone",
         ),
@@ -69,3 +73,10 @@ def test_amended(stored: dict[str, Any], resource: dict[str, Any], how: dict[str
 def test_with_kept(resource: dict[str, Any], stored: dict[str, Any], expected: Any) -> None:
     assert with_kept(resource, stored, ("link",))["link"] == expected
     assert with_kept(said(), STORED, ("link",)) == said()
+
+
+def test_who_was_merged_away_stays_so() -> None:
+    merged = {**STORED, "active": False, "link": [OTHER]}
+    assert with_kept(said(), merged, ("link",))["active"] is False
+    assert with_kept(said(active=True), merged, ("link",))["active"] is True
+    assert "active" not in with_kept(said(), {**merged, "link": [THIRD]}, ("link",))
