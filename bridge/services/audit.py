@@ -21,6 +21,7 @@ from bridge.services.audit_event import (
     Party,
     decision_event,
     disclosure_event,
+    erasure_event,
     rest_event,
 )
 from bridge.storage.database import write_transaction
@@ -81,6 +82,10 @@ class AuditService:
     def record_receive(self, facts: ExchangeFacts, conn: Connection | None = None) -> str:
         """Record what came of this node's own request to a peer: received, denied or rejected."""
         return self._store(disclosure_event(facts, recorded=self._now(), at_source=False), conn)
+
+    def record_erasure(self, patient: str, description: str, conn: Connection) -> str:
+        """Record that everything about a patient ("Patient/…") was erased, in the transaction that erases it."""
+        return self._store(erasure_event(patient, description, recorded=self._now(), node=self.node), conn)
 
     def _store(self, event: dict[str, Any], conn: Connection | None) -> str:
         """Store an event; with ``conn`` in the caller's transaction, to commit with its cause."""

@@ -6,6 +6,7 @@
 | a decision on a peer's request | AuthZconsent (claimed only when a Consent decided) | DCM 110113 / AuthZ-Consent |
 | a release to a peer | PrivacyDisclosure.Source | DCM 110106 / disclose |
 | a release received | PrivacyDisclosure.Recipient | DCM 110107 / disclose |
+| a patient's data erased | none | DCM 110110 / destroy |
 
 A patient stands in them only as the local reference ``Patient/<id>``: no name, no identifier.
 """
@@ -32,6 +33,11 @@ _DISCLOSE = {
     "system": "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle",
     "code": "disclose",
     "display": "Disclose Record Lifecycle Event",
+}
+_DESTROY = {
+    "system": "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle",
+    "code": "destroy",
+    "display": "Destroy/Delete Record Lifecycle Event",
 }
 _AUTHZ = {
     "system": "https://profiles.ihe.net/ITI/BALP/CodeSystem/AuthZsubType",
@@ -155,6 +161,15 @@ def disclosure_event(facts: ExchangeFacts, *, recorded: str, at_source: bool) ->
         _agent("110152", facts.requester, requestor=True),
     ]
     return _exchange(event, facts)
+
+
+def erasure_event(patient: str, description: str, *, recorded: str, node: Party) -> dict[str, Any]:
+    """Return the event of a patient's data being erased here; ``description`` names reason and counts."""
+    event = _event(_dcm("110110", "Patient Record"), _DESTROY, "D", recorded, SUCCESS, node)
+    event["outcomeDesc"] = description
+    event["agent"] = [_agent("110153", node, requestor=True)]
+    event["entity"] = [_patient(patient)]
+    return event
 
 
 def _exchange(event: dict[str, Any], facts: ExchangeFacts) -> dict[str, Any]:
