@@ -12,15 +12,16 @@ from fhir_adapters.result import ConversionResult, Issue
 
 __all__ = ["FORMATS", "ConversionResult", "Issue", "SourceProfile", "convert", "detect_format", "messages"]
 
-FORMATS = ("hl7v2", "cda", "csv", "tabular")
+FORMATS = ("hl7v2", "cda", "csv", "tabular", "xlsx")
 """Formats that :func:`convert` takes; "csv" and "tabular" are one. "auto" looks at the bytes."""
 
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+_OFFICE_STARTS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _HL7V2_STARTS = (b"MSH", b"FHS", b"BHS")
 
 
 def convert(raw: bytes, format: str = "hl7v2", profile: SourceProfile | None = None) -> ConversionResult:
-    """Convert one message (hl7v2), one document (cda) or one file (csv) to a transaction Bundle.
+    """Convert one message (hl7v2), one document (cda) or one file (csv, xlsx) to a transaction Bundle.
 
     Raises only :class:`~fhir_adapters.errors.AdapterError` and its kinds: DecodeError, ParseError, UnsupportedMessage,
     ValidationError. ``profile`` defaults to :data:`~fhir_adapters.profile.DEFAULT_PROFILE`.
@@ -38,11 +39,15 @@ def convert(raw: bytes, format: str = "hl7v2", profile: SourceProfile | None = N
         from fhir_adapters import tabular
 
         return tabular.convert(raw, profile)
+    if chosen == "xlsx":
+        from fhir_adapters.tabular import workbook
+
+        return workbook.convert(raw, profile)
     raise UnsupportedMessage("unknown format; one of " + ", ".join((*FORMATS, "auto")))
 
 
 def messages(raw: bytes, format: str = "hl7v2") -> Iterator[bytes]:
-    """Split a file into what :func:`convert` takes one at a time. A document and a CSV file are one piece.
+    """Split a file into what :func:`convert` takes one at a time. A document, a CSV file and a workbook are one piece.
 
     Raises AdapterError.
     """
@@ -51,7 +56,7 @@ def messages(raw: bytes, format: str = "hl7v2") -> Iterator[bytes]:
         from fhir_adapters import hl7v2
 
         return iter(hl7v2.messages(raw))
-    if chosen in ("cda", "csv", "tabular"):
+    if chosen in ("cda", "csv", "tabular", "xlsx"):
         return iter((raw,))
     raise UnsupportedMessage("unknown format; one of " + ", ".join((*FORMATS, "auto")))
 
@@ -60,9 +65,11 @@ def detect_format(raw: bytes) -> str:
     """The format that the first bytes look like.
 
     "hl7v2" for an MSH, FHS, BHS or MLLP start, "cda" for any XML (the CDA adapter refuses by name what is none),
-    otherwise "csv".
+    "xlsx" for an archive as Office writes it, otherwise "csv".
     """
     head = raw[:256]
+    if head.startswith(_OFFICE_STARTS):
+        return "xlsx"
     for mark in _BOMS:
         head = head.removeprefix(mark)
     head = head.replace(b"\0", b"").lstrip(b"\x0b\r\n\t ")

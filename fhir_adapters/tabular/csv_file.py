@@ -3,15 +3,19 @@
 import codecs
 import csv
 import io
+from collections.abc import Iterator
 
 from fhir_adapters.errors import DecodeError, ParseError
 from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
 from fhir_adapters.result import ConversionResult
-from fhir_adapters.tabular.conversion import MAX_ROWS, convert_rows
-from fhir_adapters.view_contract import LINEAGE, VIEWS, View
+from fhir_adapters.tabular.conversion import convert_rows
+from fhir_adapters.tabular.table import Table, table_of
 
 MAX_CSV_BYTES = 64 * 1024 * 1024
 """Largest file, in bytes: it is read into memory whole. Larger extracts are delivered in parts."""
+
+MAX_FIELD_CHARS = 1024 * 1024
+"""Longest field, in characters: the longest FHIR string."""
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8-sig"),
@@ -19,6 +23,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _DELIMITERS = ",;\t|"
+_SAMPLE_BYTES = 4096
 
 
 def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResult:
@@ -26,31 +31,30 @@ def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResul
 
     Raises DecodeError (no character set fits), ParseError (no header, not CSV, too large) and UnsupportedMessage.
     """
+    table = read_csv(raw, profile)
+    return convert_rows(table.view.name, table.rows, profile)
+
+
+def read_csv(raw: bytes, profile: SourceProfile | None = None, name: str = "") -> Table:
+    """Read a CSV file as a table; ``name`` (of the file) may say which view it is of. Raises AdapterError."""
     if len(raw) > MAX_CSV_BYTES:
         raise ParseError(f"a file over {MAX_CSV_BYTES} bytes")
-    chosen = profile or DEFAULT_PROFILE
-    header, rows = _rows(_decoded(raw, chosen.charset))
-    return convert_rows(view_of(header).name, rows, chosen)
-
-
-def view_of(header: list[str], hint: str = "") -> View:
-    """The view that a header's columns belong to. Raises ParseError.
-
-    ``hint`` is a name that may tell (of a file or a sheet): a view whose name stands in it is taken when the columns
-    allow it. Otherwise the view that knows most of the columns, and of these the one that requires most.
-    """
-    names = {name.strip().lower() for name in header}
-    possible = [view for view in VIEWS.values() if view.required - LINEAGE <= names]
-    named = [view for view in possible if view.name in hint.upper()]
-    if not possible:
-        raise ParseError("the columns of no standard view", "header")
-    return max(named or possible, key=lambda view: (len(names & view.columns.keys()), len(view.required)))
+    lines = _lines(_decoded(raw, (profile or DEFAULT_PROFILE).charset))
+    for _, header in lines:
+        if any(field.strip() for field in header):
+            return table_of(name, header, lines)
+    raise ParseError("a file without a header", "header")
 
 
 def _decoded(raw: bytes, default_charset: str) -> str:
-    """Text by byte order mark, then UTF-8, then the profile's character set, then GB18030."""
+    """Text by byte order mark, UTF-16 by its NULs, then UTF-8, then the profile's character set, then GB18030."""
     for mark, charset in _BOMS:
         if raw.startswith(mark):
+            return _decode(raw, charset)
+    sample = raw[:_SAMPLE_BYTES]
+    # The header is ASCII: half the bytes of UTF-16 are NUL there, and no other character set has any.
+    for start, charset in ((1, "utf-16-le"), (0, "utf-16-be")):
+        if len(sample) > 2 and sample[start::2].count(0) * 4 > len(sample):
             return _decode(raw, charset)
     for charset in dict.fromkeys(("utf-8", default_charset.lower(), "gb18030")):
         try:
@@ -68,23 +72,16 @@ def _decode(raw: bytes, charset: str) -> str:
         raise DecodeError("bytes outside the character set") from None
 
 
-def _rows(text: str) -> tuple[list[str], list[dict[str, str]]]:
-    first = text.partition("\n")[0]
+def _lines(text: str) -> Iterator[tuple[int, list[str]]]:
+    """The fields of each record with the number of the line that it begins on."""
+    first = text.lstrip("\r\n").partition("\n")[0]
     delimiter = max(_DELIMITERS, key=first.count)
+    csv.field_size_limit(MAX_FIELD_CHARS)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    before = 0
     try:
-        header = [name.strip() for name in next(reader, [])]
-        if not any(header):
-            raise ParseError("a file without a header", "header")
-        rows: list[dict[str, str]] = []
         for fields in reader:
-            if not any(fields):
-                continue
-            if len(fields) > len(header):
-                raise ParseError(f"{len(fields)} fields under {len(header)} columns", f"row {len(rows) + 1}")
-            if len(rows) >= MAX_ROWS:
-                raise ParseError(f"more than {MAX_ROWS} rows in one file")
-            rows.append(dict(zip(header, fields, strict=False)))
+            yield before + 1, fields
+            before = reader.line_num
     except csv.Error as error:
         raise ParseError("not CSV as RFC 4180 has it", f"line {reader.line_num}") from error
-    return header, rows

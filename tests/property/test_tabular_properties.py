@@ -2,13 +2,17 @@
 
 # ruff: noqa: DTZ001 - databases give times without a zone, and that is what is tested
 
+import io
 from contextlib import suppress
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import orjson
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from openpyxl import Workbook
+from openpyxl.utils.exceptions import IllegalCharacterError
 
 import fhir_adapters
 from fhir_adapters.codes import CONCEPTS, ConceptLookup
@@ -34,6 +38,7 @@ cells = st.one_of(
     text, st.none(), st.integers(), st.floats(), st.decimals(), st.booleans(), st.binary(max_size=8),
     st.datetimes(min_value=datetime(1, 1, 2), max_value=datetime(9999, 12, 30)), st.dates(),
 )  # fmt: skip
+WORKBOOK = (Path(__file__).parent.parent / "golden" / "tabular" / "workbook.xlsx").read_bytes()
 json_values = st.recursive(
     st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), text),
     lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(text, inner, max_size=3)),
@@ -70,6 +75,29 @@ def test_any_rows_become_a_valid_bundle(case: tuple[str, list[dict[str, Any]]]):
 def test_any_bytes_are_a_file_or_an_adapter_error(raw: bytes, format: str):
     with suppress(AdapterError):
         fhir_adapters.convert(b"patient_no,name,birth_date\n" + raw if format == "csv" else raw, format)
+
+
+@FEW
+@given(st.binary(max_size=80), st.integers(0, 10_000), st.integers(0, 200))
+def test_any_damage_to_a_workbook_is_a_workbook_or_an_adapter_error(junk: bytes, place: int, cut: int):
+    raw = WORKBOOK[: place % len(WORKBOOK)] + junk + WORKBOOK[place % len(WORKBOOK) + cut :]
+    with suppress(AdapterError):
+        assert validate_bundle(fhir_adapters.convert(raw, "xlsx").bundle) == []
+
+
+@FEW
+@given(st.lists(st.lists(cells, max_size=4), max_size=4))
+def test_any_cells_of_a_sheet_become_a_valid_bundle(made: list[list[Any]]):
+    book = Workbook()
+    book.active.append(["patient_no", "name", "birth_date", "updated_at"])
+    for row in made:
+        with suppress(ValueError, TypeError, IllegalCharacterError):
+            book.active.append(row)
+    target = io.BytesIO()
+    with suppress(ValueError, TypeError):
+        book.save(target)
+        with suppress(AdapterError):
+            assert validate_bundle(fhir_adapters.convert(target.getvalue(), "xlsx").bundle) == []
 
 
 @FEW

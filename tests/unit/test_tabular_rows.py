@@ -330,7 +330,7 @@ def test_csv_rows_are_named_and_the_format_is_detected():
     [
         pytest.param(b"", ParseError, "header", id="empty"),
         pytest.param(b"a,b\n1,2\n", ParseError, "header", id="no view's columns"),
-        pytest.param(b"patient_no,name\n1,2,3\n", ParseError, "row 1", id="too many fields"),
+        pytest.param(b"patient_no,name\n1,2,3\n", ParseError, "line 2", id="too many fields"),
         pytest.param(b'patient_no,name\n1,"a\n', ParseError, "line", id="open quote"),
         pytest.param(b"patient_no\n" + b"\xff\xfe\xfd\x80\xff\n", DecodeError, "", id="no character set"),
         pytest.param(b"\xff\xfe\x00", DecodeError, "", id="half UTF-16"),
@@ -346,9 +346,9 @@ def test_an_unknown_view_or_format_is_refused():
     with pytest.raises(UnsupportedMessage, match="V_IOP_PATIENT"):
         convert_rows("V_IOP_SECRET", [], PROFILE)
     with pytest.raises(UnsupportedMessage, match="hl7v2"):
-        fhir_adapters.convert(b"", "xlsx")
+        fhir_adapters.convert(b"", "xls")
     with pytest.raises(UnsupportedMessage, match="hl7v2"):
-        fhir_adapters.messages(b"", "xlsx")
+        fhir_adapters.messages(b"", "xls")
 
 
 def test_contract_ddl_and_document_say_the_same():
