@@ -37,6 +37,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "anchor": LazyCommand("bridge.commands.evidence", "Log new record versions and publish a checkpoint now."),
     "receipt": LazyCommand("bridge.commands.evidence", "Write the receipt of a record."),
     "verify": LazyCommand("bridge.commands.evidence", "Check a receipt offline."),
+    "shred": LazyCommand("bridge.commands.erasure", "Destroy a patient's data; the evidence stays."),
     "fsck": LazyCommand("bridge.commands.evidence", "Recompute everything stored and name what differs."),
     "lookup": LazyCommand(
         "bridge.commands.exchange", "Find, request, receive and verify a patient's records elsewhere."

@@ -34,6 +34,7 @@ from bridge.services.anchoring import AnchoringService
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
 from bridge.services.consent import ConsentService
+from bridge.services.erasure import ErasureService
 from bridge.services.evidence_status import EvidenceStatusService, Thresholds
 from bridge.services.exchange import ExchangeService
 from bridge.services.exchange_parts import ExchangeParts, ExchangeTerms, assemble_exchange
@@ -42,7 +43,7 @@ from bridge.services.identity import IdentityService
 from bridge.services.ingest import DEFAULT_PROFILE, IngestService
 from bridge.services.integrity import IntegrityService
 from bridge.services.journey import JourneyService
-from bridge.services.localisation import LocalisationIndex
+from bridge.services.localisation import LocalisationClient, LocalisationIndex
 from bridge.services.peers import MemberDirectory, PeerRules, Peers, open_session
 from bridge.services.polling import ViewPoller
 from bridge.services.pseudonyms import PseudonymService
@@ -132,6 +133,7 @@ class Node:
     consent: ConsentService
     exchange: ExchangeService
     exchange_parts: ExchangeParts
+    erasure: ErasureService
     resources: ExitStack
 
     def purge(self) -> int:
@@ -422,7 +424,25 @@ def _add_exchange(parts: dict[str, Any]) -> None:
         "consent": built.consent,
         "exchange": built.exchange,
         "exchange_parts": built,
+        "erasure": ErasureService(
+            parts["engine"],
+            parts["keyring"],
+            parts["inbox"],
+            consent=built.consent,
+            localisation=_localisation(parts, built.index),
+            audit=parts["audit"],
+            anchoring=parts["anchoring"],
+            clock=parts["clock"],
+        ),
     }
+
+
+def _localisation(parts: dict[str, Any], index: LocalisationIndex) -> LocalisationClient | None:
+    """Return this node's side of the localisation index, None where there is no card authority."""
+    org, authority = parts["signer"].org, parts["settings"].exchange.authority
+    if not authority:
+        return None
+    return LocalisationClient(parts["peers"], org, authority, index if authority == org else None)
 
 
 def load_signer(settings: Settings, keys: KeyStore | None = None) -> Signer:
