@@ -15,7 +15,9 @@ from typing import Any, Literal
 
 from anchor import canonical, merkle
 from anchor.errors import FormatError
+from anchor.finality import ENGINE
 from anchor.gm import sm3
+from anchor.light_block import MAX_LIGHT_BLOCK_BYTES
 from anchor.receipt_fields import (
     HEX32,
     MAX_PROOF,
@@ -59,7 +61,7 @@ _SOURCE = re.compile(r"(?:[0-9a-f]{64})?\Z")
 _ADAPTER = re.compile(r"[!-~]{1,100}\Z")
 _STATE_KEY = re.compile(r"[!-~]{1,200}\Z")
 _RECORD_FIELDS = ("v", "kind", "chain", "state", "ledger", "entry", "log", "publication")
-_OPTIONAL = ("timestamp",)
+_OPTIONAL = ("timestamp", "finality")
 _DISCLOSURE_FIELDS = (
     *("v", "kind", "chain", "state", "ledger"),
     *("request", "statement", "transactions", "amendments", "disclosed", "grant"),
@@ -175,6 +177,7 @@ class RecordReceipt:
     publication: Committed | None
     ledger: bytes | None
     timestamp: TimestampEvidence | None = None
+    finality: bytes | None = None
 
     kind: Literal["record"] = "record"
 
@@ -198,6 +201,7 @@ class DisclosureReceipt:
     grant: StateEvidence | None
     ledger: bytes
     timestamp: TimestampEvidence | None = None
+    finality: bytes | None = None
 
     kind: Literal["disclosure"] = "disclosure"
 
@@ -253,6 +257,9 @@ def dump_receipt(receipt: Receipt) -> bytes:
             "proof": [node.hex() for node in receipt.timestamp.proof],
             "token": base64.b64encode(receipt.timestamp.token).decode("ascii"),
         }
+    if receipt.finality is not None:
+        light_block = base64.b64encode(receipt.finality).decode("ascii")
+        value["finality"] = {"engine": ENGINE, "light_block": light_block}
     if isinstance(receipt, RecordReceipt):
         checkpoint = receipt.log.checkpoint
         value["entry"] = receipt.entry.value()
@@ -302,14 +309,15 @@ def _record(value: dict[str, Any]) -> RecordReceipt:
         publication=None if publication is None else _committed(publication, "publication"),
         ledger=_ledger(fields["ledger"]),
         timestamp=_timestamp(fields),
+        finality=_finality(fields),
     )
     pending = receipt.state == "pending"
     if (receipt.publication is None) != pending or (receipt.ledger is None) != pending:
         raise FormatError("a receipt has a publication and a ledger checkpoint unless it is pending")
     if (receipt.log.checkpoint is None) == pending:
         raise FormatError("a receipt has the log's own checkpoint only while it is pending")
-    if pending and receipt.timestamp is not None:
-        raise FormatError("a pending receipt has no time stamp: that is over the ledger")
+    if pending and not (receipt.timestamp is None and receipt.finality is None):
+        raise FormatError("a pending receipt has no time stamp and is not final: both are about the ledger")
     return receipt
 
 
@@ -338,6 +346,7 @@ def _disclosure(value: dict[str, Any]) -> DisclosureReceipt:
         grant=None if fields["grant"] is None else _grant(fields["grant"]),
         ledger=ledger,
         timestamp=_timestamp(fields),
+        finality=_finality(fields),
     )
 
 
@@ -350,6 +359,15 @@ def _timestamp(fields: dict[str, Any]) -> TimestampEvidence | None:
         proof=proof(stamp["proof"], "timestamp.proof"),
         token=base64_octets(stamp["token"], MAX_TOKEN_BYTES, "timestamp.token"),
     )
+
+
+def _finality(fields: dict[str, Any]) -> bytes | None:
+    if "finality" not in fields:
+        return None
+    proof = fields_of(fields["finality"], ("engine", "light_block"), "finality")
+    if proof["engine"] != ENGINE:
+        raise FormatError(f"finality is proven by {ENGINE} or not at all")
+    return base64_octets(proof["light_block"], MAX_LIGHT_BLOCK_BYTES, "finality.light_block")
 
 
 def _grant(value: Any) -> StateEvidence:

@@ -29,6 +29,10 @@ STEP_TEXT: Mapping[str, tuple[str, str]] = {
     "inclusion": ("the transactions are in the ledger's log", "交易在账本日志中"),
     "checkpoint": ("the ledger's head is signed by members", "账本检查点由成员签名"),
     "quorum": ("enough members cosigned the ledger's head", "账本检查点的见证签名达到法定数"),
+    "finality": (
+        "validators with over two thirds of the power committed the ledger's head",
+        "超过三分之二投票权的验证节点已最终确认账本状态",
+    ),
     "timestamp": (
         "a time-stamping authority outside the consortium has stamped the ledger's head",
         "联盟之外的时间戳机构已对账本检查点加盖时间戳",

@@ -9,7 +9,8 @@ authority)::
                  "keys":[{"id":"…","use":"sign","public":"04…","from":1767225600,"until":null}]}]}
 
 Where the consortium uses time-stamping authorities (RFC 3161), ``timestamping`` lists their certificates, as base64;
-old ones stay in the list, so that what they stamped stays checkable.
+old ones stay in the list, so that what they stamped stays checkable. Where the members replicate the ledger,
+``validators`` lists every set of validators there has been (``anchor.finality``), for the engine's proof of finality.
 
 How the file reaches the outsider (a court's file, a printed fingerprint) is outside this program; everything else about
 a receipt follows from it.
@@ -28,6 +29,7 @@ from typing import Any
 from anchor import canonical
 from anchor.checkpoint import SignedCheckpoint, key_hash, verify_signature
 from anchor.errors import CanonicalError, FormatError, KeyFormatError, SignatureInvalid, VerificationError
+from anchor.finality import MAX_SETS, ValidatorSet, read_sets
 from anchor.gm import PublicKey, sm3
 from anchor.timestamp import MAX_CERTIFICATE_BYTES, read_certificate
 
@@ -43,6 +45,7 @@ MAX_TIME = 253_402_300_799
 """Unix seconds: the end of year 9999."""
 
 _FIELDS = frozenset({"v", "chain", "quorum", "mandatory", "members"})
+_OPTIONAL = frozenset({"timestamping", "validators"})
 _ORG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}\Z")
 _CHAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _HEX_KEY = re.compile(r"04[0-9a-f]{128}\Z")
@@ -116,6 +119,7 @@ class Trust:
     mandatory: tuple[str, ...]
     members: Mapping[str, Member]
     timestamping: tuple[bytes, ...] = ()
+    validators: tuple[ValidatorSet, ...] = ()
 
     @classmethod
     def parse(cls, content: bytes) -> Trust:
@@ -126,7 +130,7 @@ class Trust:
             value = canonical.load(content)
         except CanonicalError as error:
             raise FormatError(f"the trust file is not JSON: {error}") from None
-        fields = _object(value, _FIELDS, "the trust file", optional=frozenset({"timestamping"}))
+        fields = _object(value, _FIELDS, "the trust file", optional=_OPTIONAL)
         if fields["v"] != 1 or isinstance(fields["v"], bool):
             raise FormatError("the trust file is of another version than 1")
         members = _list(fields["members"], MAX_MEMBERS, "members")
@@ -135,7 +139,12 @@ class Trust:
             _certificate(each) for each in _list(fields.get("timestamping", []), MAX_CERTIFICATES, "timestamping")
         ]
         return cls.from_members(
-            _text(fields["chain"], _CHAIN, "chain"), _integer(fields["quorum"], "quorum"), mandatory, members, stamping
+            _text(fields["chain"], _CHAIN, "chain"),
+            _integer(fields["quorum"], "quorum"),
+            mandatory,
+            members,
+            stamping,
+            _list(fields.get("validators", []), MAX_SETS, "validators"),
         )
 
     @classmethod
@@ -146,10 +155,12 @@ class Trust:
         mandatory: Iterable[str],
         members: Iterable[Mapping[str, Any]],
         timestamping: Iterable[bytes] = (),
+        validators: Iterable[Mapping[str, Any]] = (),
     ) -> Trust:
         """Build from member objects, as a trust file or the ledger's state ``member/<org>`` holds them.
 
-        ``timestamping``: DER certificates of time-stamping authorities. Raises ``FormatError`` for members of another
+        ``timestamping``: DER certificates of time-stamping authorities. ``validators``: sets of validators as the
+        state ``validators/<n>`` holds them, in their order. Raises ``FormatError`` for members of another
         shape, for a quorum that nobody could reach, for a mandatory organisation that is no member, and for a
         certificate that is not made for time stamps.
         """
@@ -165,7 +176,7 @@ class Trust:
         certificates = tuple(dict.fromkeys(timestamping))
         for certificate in certificates:
             read_certificate(certificate)
-        return cls(chain, quorum, required, by_org, certificates)
+        return cls(chain, quorum, required, by_org, certificates, read_sets(validators))
 
     def dump(self) -> bytes:
         """Return the trust file, canonical JSON."""
@@ -191,6 +202,8 @@ class Trust:
         }
         if self.timestamping:
             value["timestamping"] = [base64.b64encode(each).decode("ascii") for each in self.timestamping]
+        if self.validators:
+            value["validators"] = [each.value() for each in self.validators]
         return canonical.dump(value)
 
     def fingerprint(self) -> str:

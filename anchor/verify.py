@@ -12,6 +12,7 @@ its stable name (``anchor.report.STEP_TEXT``):
 (8) checkpoint, inclusion, quorum: the ledger holds that transaction, and enough members have cosigned the ledger's
     head.
 (9) timestamp, where there is one: a time-stamping authority that the trust file names has stamped the ledger's head.
+    finality, where there is one: validators that the trust file names have committed it.
 (10) state: the receipt has come as far as it claims, and as far as was asked for.
 
 A receipt that is not on the ledger yet ("pending") has (6) only: the institution's own word. What the caller still
@@ -41,6 +42,7 @@ from anchor.verify_ledger import (
     CheckedLedger,
     CheckedTransaction,
     TrustedParts,
+    take_finality_step,
     take_ledger_steps,
     take_timestamp_step,
 )
@@ -110,6 +112,7 @@ def _verify_record(
         pairs = [(receipt.publication, published)]
         ledger = take_ledger_steps(steps, parts, pairs, receipt.ledger, receipt.state)
         stamped = take_timestamp_step(steps, parts.trust, ledger, receipt.timestamp)
+        stamped |= take_finality_step(steps, parts.trust, ledger, receipt.finality)
     state: State = "pending" if ledger is None else ledger.state
     _take_state_step(steps, receipt.state, state, minimum)
     facts = {

@@ -43,6 +43,7 @@ from anchor.verify_ledger import (
     CheckedLedger,
     CheckedTransaction,
     TrustedParts,
+    take_finality_step,
     take_ledger_steps,
     take_timestamp_step,
 )
@@ -75,6 +76,7 @@ def verify_disclosure(
     pairs += list(zip(receipt.amendments, amendments, strict=True))
     ledger = take_ledger_steps(steps, parts, pairs, receipt.ledger, receipt.state)
     stamped = take_timestamp_step(steps, parts.trust, ledger, receipt.timestamp)
+    stamped |= take_finality_step(steps, parts.trust, ledger, receipt.finality)
     request, release = checked[REQUEST], checked[RELEASE]
     requester, holder = request.transaction.sender, release.transaction.sender
     purpose = EMERGENCY_PURPOSE if request.transaction.type == EMERGENCY else request.body.get("purpose")

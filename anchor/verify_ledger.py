@@ -7,7 +7,9 @@
 (3) the checkpoint is of this chain's log and every signature under it verifies;
 (4) enough members have cosigned it;
 (5) where there is a time stamp: it is by an authority that the trust file names, over a checkpoint that extends this
-    one by a consistency proof, so that everything the receipt speaks of existed by then.
+    one by a consistency proof, so that everything the receipt speaks of existed by then;
+(6) where the consensus engine has a proof of its own: validators that the trust file names have committed a block after
+    the ledger stood at the checkpoint (``anchor.finality``).
 
 What a transaction of a type has to say is for the callers to check.
 """
@@ -21,6 +23,7 @@ from typing import Any, TypeVar
 from anchor import canonical, merkle
 from anchor.checkpoint import Checkpoint, SignedCheckpoint, ledger_origin, parse
 from anchor.errors import CanonicalError, FormatError, TransactionRejected, VerificationError
+from anchor.finality import checkpoint_app_hash, verify_finality
 from anchor.receipt import Committed, State, TimestampEvidence
 from anchor.report import Steps, utc
 from anchor.timestamp import verify_token
@@ -160,6 +163,22 @@ def _check_ledger(note: bytes, trust: Trust) -> CheckedLedger:
             raise VerificationError(f"{cosignature.org} claims to have signed before the checkpoint was made")
     missing = trust.quorum_missing(cosignatures)
     return CheckedLedger(checkpoint, cosignatures, missing, None if missing else _quorum_time(cosignatures, trust))
+
+
+def take_finality_step(steps: Steps, trust: Trust, ledger: CheckedLedger, proof: bytes | None) -> dict[str, Any]:
+    """Step (6): return what the consensus engine's own proof says, as facts; nothing when there is none."""
+    if proof is None:
+        return {}
+    with steps.step("finality") as details:
+        checkpoint = ledger.checkpoint
+        final = verify_finality(
+            proof,
+            chain=trust.chain,
+            app_hash=checkpoint_app_hash(checkpoint.binary("state"), checkpoint.root),
+            trusted=trust.validators,
+        )
+        details.append(f"{final.signed} of {final.total} power at height {final.height}: {', '.join(final.signers)}")
+    return {"final": utc(final.time), "validators": len(final.signers)}
 
 
 def take_timestamp_step(

@@ -149,6 +149,7 @@ class ReceiptService:
             publication=self._placed(committed, point.size),
             ledger=note,
             timestamp=self._timestamp(point) if stamped else None,
+            finality=self._chain.finality(point.size),
         )
 
     def _pending(self, conn: Any, stored: SealedEntry, entry: LogEntry) -> RecordReceipt:
@@ -258,6 +259,7 @@ class ReceiptService:
             grant=grant,
             ledger=note,
             timestamp=self._timestamp(point) if stamped else None,
+            finality=self._chain.finality(point.size),
         )
 
     def _timestamp(self, point: Checkpoint) -> TimestampEvidence:
