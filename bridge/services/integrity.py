@@ -4,7 +4,8 @@ What is compared with what:
 
 (1) every log entry opens under its key and is the leaf its row and its tile name;
 (2) every record version opens, its bytes have the digest its row names, and its log entry names the same;
-(3) every version is logged or waits to be, and the current version of a record is its newest;
+(3) every version is logged or waits to be, or its patient was erased, and the current version of a record is its
+    newest; a data key that is gone was destroyed by a recorded erasure;
 (4) leaves -> tiles -> root -> every published checkpoint, each with this node's signature (``anchor.fsck``);
 (5) the ledger holds exactly these checkpoints, and none that this node has lost;
 (6) the ledger's newest checkpoint extends what this node has cosigned; where the ledger's file is here, all of it is
@@ -29,7 +30,7 @@ from sqlalchemy import Connection, Engine, Row, func, select, tuple_
 from anchor import merkle
 from anchor.chain.client import ChainClient
 from anchor.chain.embedded_replay import check_ledger
-from anchor.errors import AnchorError, ChainError, FormatError
+from anchor.errors import AnchorError, CanonicalError, ChainError, FormatError
 from anchor.fsck import Difference, LogCheck
 from anchor.gm import sm3
 from anchor.receipt import LogEntry
@@ -39,6 +40,7 @@ from bridge.services.integrity_ledger import check_published
 from bridge.services.witnessing import WitnessService
 from bridge.storage import evidence
 from bridge.storage.database import read_transaction
+from bridge.storage.erasure import Erasure, find_erasure
 from bridge.storage.evidence import ENTRY, DatabaseTiles, LogHead, SealedEntry
 from bridge.storage.keyring import KeyRing
 from bridge.storage.outbox import OutboxRow
@@ -112,11 +114,13 @@ class IntegrityService:
         self._witness = witness
         self._ledger_path = ledger_path
         self._genesis = genesis
+        self._erased: dict[str, bool] = {}
 
     def check(self, progress: Progress | None = None) -> IntegrityReport:
         """Recompute everything and return what differs; raises only when the node's database cannot be read."""
         report = IntegrityReport()
         told = progress or _silent
+        self._erased = {}
         with read_transaction(self._engine) as conn:
             if conn.dialect.name == "postgresql":
                 conn.exec_driver_sql("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -202,7 +206,7 @@ class IntegrityService:
             entry = LogEntry.parse(content)
         except KeyDestroyed:
             if in_tile in (None, stored.leaf):
-                return None, stored.leaf, []
+                return None, stored.leaf, self._check_erased(conn, stored.subject, place)
             return None, stored.leaf, [Difference("leaf-altered", place, "row and tile of an erased entry agree")]
         except (SealBroken, FormatError):
             return None, in_tile or stored.leaf, [Difference("entry-altered", place, "an entry that opens")]
@@ -214,6 +218,28 @@ class IntegrityService:
         if leaf == in_tile:
             return entry, leaf, [Difference("leaf-altered", place, f"leaf hash {leaf.hex()}")]
         return entry, stored.leaf, [Difference("entry-altered", place, "the entry that was logged")]
+
+    def _check_erased(self, conn: Connection, subject: str, place: str) -> list[Difference]:
+        """Name a data key that is gone without its erasure being recorded: by a row, and by the AuditEvent it names."""
+        if subject not in self._erased:
+            erasure = find_erasure(conn, subject)
+            self._erased[subject] = erasure is not None and self._tells_of(conn, erasure)
+        if self._erased[subject]:
+            return []
+        return [Difference("key-missing", place, f"the data key of {subject}, or the recorded event of its erasure")]
+
+    def _tells_of(self, conn: Connection, erasure: Erasure) -> bool:
+        """Whether the AuditEvent of an erasure is there and speaks of that subject; its digest is checked elsewhere."""
+        where = (VERSION.c.type == "AuditEvent", VERSION.c.id == erasure.event, VERSION.c.version == 1)
+        row = conn.execute(select_versions().where(*where)).first()
+        if row is None:
+            return False
+        try:
+            event = opened(self._keyring, row).resource()
+        except (KeyDestroyed, SealBroken, CanonicalError):
+            return False
+        named = [each.get("what", {}).get("reference") for each in event.get("entity", ())]
+        return event.get("action") == "D" and erasure.subject in named
 
     def _check_record(
         self, ref: str, row: Row[Any] | None, entry: LogEntry | None, report: IntegrityReport
@@ -285,6 +311,9 @@ class IntegrityService:
             for ref, row in zip(refs, rows, strict=True):
                 if ref in waiting:
                     report.add(self._check_waiting(ref, row, waiting[ref], report))
+                elif ref not in logged and row.wrapped is None:
+                    report.erased += 1
+                    report.add(self._check_erased(conn, row.subject, ref))
                 elif ref not in logged:
                     report.add([Difference("entry-missing", ref, "a log entry, or a place in the outbox")])
             done += len(rows)
@@ -296,8 +325,8 @@ class IntegrityService:
         report.records += 1
         try:
             content = opened(self._keyring, row).content
-        except KeyDestroyed:
-            report.erased += 1
+        except KeyDestroyed:  # an erasure takes what waits out of the outbox
+            yield Difference("key-missing", ref, f"the data key of {row.subject}: this version waits to be logged")
             return
         except SealBroken:
             yield Difference("record-altered", ref, "sealed bytes that open in their own place")
