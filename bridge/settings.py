@@ -226,11 +226,13 @@ class SourceSettings(_Section):
     ``kind`` "hl7v2": messages arrive by MLLP, HTTP or file. ``kind`` "view": ``views`` of ``url`` (standard views, or
     queries that the profile maps; all of these when none is named) are polled every ``poll_seconds``, at most ``batch``
     rows a query, going back ``overlap_seconds`` for rows that became visible late; every ``reread_period_seconds`` the
-    last ``reread_seconds`` are read again (0: never).
+    last ``reread_seconds`` are read again (0: never). ``kind`` "folder": files in ``path`` are looked for every
+    ``poll_seconds``, taken in once they have not changed for ``settle_seconds``, and removed ``keep_seconds`` after.
+    ``kind`` "soap" and "fhir": messages arrive at /soap and /fhir.
     """
 
     name: str = Field(pattern=r"^[0-9a-z][0-9a-z._-]{0,63}$")
-    kind: Literal["hl7v2", "view"] = "hl7v2"
+    kind: Literal["hl7v2", "view", "folder", "soap", "fhir"] = "hl7v2"
     profile: str = "default"
     url: str = ""
     views: tuple[str, ...] = ()
@@ -240,6 +242,10 @@ class SourceSettings(_Section):
     reread_seconds: float = Field(default=86400.0, ge=0)
     reread_period_seconds: float = Field(default=86400.0, gt=0)
     statement_seconds: float = Field(default=20.0, gt=0)
+    path: str = ""
+    settle_seconds: float = Field(default=10.0, ge=0)
+    keep_seconds: float = Field(default=7 * 86400.0, ge=0)
+    max_file_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
 
 
 class Settings(_Section):

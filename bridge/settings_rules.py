@@ -150,8 +150,12 @@ def _sources(settings: Settings) -> str | None:
             return f"sources: the name {source.name} is used twice"
         if source.kind == "view" and (not source.url or (not source.views and source.profile == "default")):
             return f"sources.{source.name}: a source of kind view needs url and views (or a profile that maps them)"
-        if source.kind == "hl7v2" and (source.url or source.views):
+        if source.kind != "view" and (source.url or source.views):
             return f"sources.{source.name}: url and views are for sources of kind view"
+        if source.kind == "folder" and not (source.path and settings.path(source.path).is_dir()):
+            return f"sources.{source.name}: a source of kind folder needs path, a directory that exists"
+        if source.kind != "folder" and source.path:
+            return f"sources.{source.name}: path is for sources of kind folder"
         if source.profile != "default" and not settings.profile_path(source.profile).is_file():
             return f"sources.{source.name}: there is no profile {source.profile}"
     if settings.mllp.enabled and settings.source(settings.mllp.source).kind != "hl7v2":

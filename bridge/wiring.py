@@ -37,8 +37,10 @@ from bridge.services.consent import ConsentService
 from bridge.services.erasure import ErasureService
 from bridge.services.evidence_status import EvidenceStatusService, Thresholds
 from bridge.services.exchange import ExchangeService
+from bridge.services.drop_folder import DropFolder
 from bridge.services.exchange_parts import ExchangeParts, ExchangeTerms, assemble_exchange
 from bridge.services.gossip import CheckpointGossip
+from bridge.services.file_intake import FileIntake
 from bridge.services.identity import IdentityService
 from bridge.services.ingest import DEFAULT_PROFILE, IngestService
 from bridge.services.integrity import IntegrityService
@@ -126,7 +128,8 @@ class Node:
     receipts: ReceiptService
     integrity: IntegrityService
     signing: SigningService
-    pollers: tuple[ViewPoller, ...]
+    pollers: tuple[ViewPoller | DropFolder, ...]
+    files: FileIntake
     # exchange between institutions; the card authority's own services answer others only where the node has that role
     pseudonyms: PseudonymService
     localisation: LocalisationIndex
@@ -344,6 +347,10 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
     )
     for poller in pollers:
         resources.callback(poller.close)
+    files = FileIntake(ingest, lambda source: profiles.get(source) or profiles[DEFAULT_PROFILE])
+    folders = tuple(
+        DropFolder(each, settings.path(each.path), files, clock) for each in settings.sources if each.kind == "folder"
+    )
     parts |= {
         "audit": audit,
         "ingest": ingest,
@@ -367,7 +374,8 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
             engine, records, node=audit.node, key=signer.sign, chain_id=chain_id, clock=clock,
             certificates=settings.path(settings.peer_tls.directory),
         ),
-        "pollers": pollers,
+        "pollers": (*pollers, *folders),
+        "files": files,
     }  # fmt: skip
 
 

@@ -73,25 +73,26 @@ class RowDelivery:
             self._seen.popitem(last=False)
         return len(fresh)
 
-    def send(self, query: ViewQuery, records: Sequence[tuple[Record, str]]) -> None:
-        """Hand over records, each with its control id, and return when all of them are on the disk."""
+    def send(self, query: ViewQuery, records: Sequence[tuple[Record, str]]) -> list[Any]:
+        """Hand over records, each with its control id; return what the inbox says of them once all are on the disk."""
 
         def of_patient(each: tuple[Record, str]) -> str:
             return each[0].patient
 
         waiting = [list(group) for _, group in groupby(sorted(records, key=of_patient), key=of_patient)]
         if not waiting:
-            return
-        with ThreadPoolExecutor(SENDERS, thread_name_prefix="poll") as pool:
-            for _ in pool.map(lambda group: self._send(query, group), waiting):
-                pass
+            return []
+        with ThreadPoolExecutor(SENDERS, thread_name_prefix="rows") as pool:
+            return [each for group in pool.map(lambda group: self._send(query, group), waiting) for each in group]
 
-    def _send(self, query: ViewQuery, group: Sequence[tuple[Record, str]]) -> None:
-        for record, control_id in group:
+    def _send(self, query: ViewQuery, group: Sequence[tuple[Record, str]]) -> list[Any]:
+        return [
             self._receiver.receive_rows(
                 self._source, query.view.name, record.rows, record.patient,
                 mapping=query.mapping, control_id=control_id,
-            )  # fmt: skip
+            )
+            for record, control_id in group
+        ]  # fmt: skip
 
 
 def records_of(query: ViewQuery, rows: Sequence[Row]) -> list[Record]:
