@@ -1,5 +1,7 @@
 """One conversion in progress: the resources made so far, the issues met, and who and what the document is about."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterable
 from typing import Any
 from urllib.parse import quote
@@ -8,7 +10,7 @@ from lxml import etree
 
 from fhir_adapters.bundle_entry import ACTORS_AND_PLACES
 from fhir_adapters.cda.node import Node, said, xpath
-from fhir_adapters.cda.xml_tree import Element, select, text_in
+from fhir_adapters.cda.xml_tree import V3, Element, select, text_in
 from fhir_adapters.codes import Concept, ConceptLookup
 from fhir_adapters.identifiers import assigning_system
 from fhir_adapters.profile import SourceProfile
@@ -27,7 +29,7 @@ MENTIONED = ACTORS_AND_PLACES | {"Patient", "Encounter", "PractitionerRole", "Re
 MAX_ISSUES = 1000
 """Issues kept of one document: the first tell what a mapping lacks; the rest are counted."""
 
-_IDENTIFIED = etree.XPath("//*[@ID]")
+_NARRATIVES = etree.XPath("//v3:section/v3:text", namespaces={"v3": V3})
 
 
 class Conversion:
@@ -58,11 +60,11 @@ class Conversion:
         """When the first author wrote it."""
         self.recorded = ""
         """The document's own time, as an instant where it has a time of day."""
-        self.dispatch: Callable[[Element, Any], list[Json]] = _nothing
-        """Converts a clinical statement of a section; returns References to what it became."""
+        self.dispatcher: Callable[[Conversion, Element, Any], list[Json]] = _nothing
+        """Chooses the mapping of a clinical statement. A plain function: a bound one would keep this object alive."""
         self._issues: list[Issue] = []
         self._unsaid = 0
-        self._claimed: dict[tuple[str, str, str], list[bytes]] = {}
+        self._claimed: dict[tuple[str, str, str], list[Element]] = {}
         self._narrative: dict[str, Element] | None = None
         self._root: Element | None = None
         self._deferred: list[Callable[[], None]] = []
@@ -125,6 +127,10 @@ class Conversion:
 
     # Resources
 
+    def dispatch(self, el: Element, section: Any) -> list[Json]:
+        """Convert a clinical statement of a section; returns References to what it became, the main one first."""
+        return self.dispatcher(self, el, section)
+
     def id_of(self, type_name: str, system: str, value: str) -> str:
         """The id of the resource of a type that a business identifier names."""
         return resource_id(self.profile.id_key, type_name, system, value)
@@ -135,15 +141,18 @@ class Conversion:
         Senders give one identifier to several entries. The same content twice is one resource; other content is another
         resource, told apart by which it is (the first keeps the plain identifier), and remarked on.
         """
-        content = etree.tostring(el, with_tail=False)
         seen = self._claimed.setdefault((type_name, system, value), [])
-        if content not in seen:
-            seen.append(content)
-            if len(seen) > 1:
-                text = "an identifier of an earlier entry with other content; they are kept apart"
-                self.issue("information", "repeated-identifier", el, text)
-        number = seen.index(content)
-        return self.id_of(type_name, system, f"{value}#{number}" if number else value)
+        if not seen:
+            seen.append(el)
+            return self.id_of(type_name, system, value)
+        content = etree.tostring(el, with_tail=False)
+        for number, other in enumerate(seen):
+            if etree.tostring(other, with_tail=False) == content:
+                return self.id_of(type_name, system, f"{value}#{number}" if number else value)
+        seen.append(el)
+        text = "an identifier of an earlier entry with other content; they are kept apart"
+        self.issue("information", "repeated-identifier", el, text)
+        return self.id_of(type_name, system, f"{value}#{len(seen) - 1}")
 
     def place_id(self, type_name: str, el: Element, suffix: str = "") -> str:
         """The id of what only its place in the document names: stable for the same document."""
@@ -172,8 +181,11 @@ class Conversion:
         """The text of the element of the narrative that ``#id`` names, blanks evened out; "" when there is none."""
         if self._narrative is None:
             self._narrative = {}
-            for holder in select(_IDENTIFIED, self._root) if self._root is not None else ():
-                self._narrative.setdefault(holder.get("ID", ""), holder)
+            for text in select(_NARRATIVES, self._root) if self._root is not None else ():
+                for holder in text.iter():
+                    name = holder.get("ID")
+                    if name is not None:
+                        self._narrative.setdefault(name, holder)
         found = self._narrative.get(reference.removeprefix("#"))
         return "" if found is None else plain_text(found)
 
@@ -190,7 +202,7 @@ class Conversion:
             action()
 
 
-def _nothing(_: Element, __: Any) -> list[Json]:
+def _nothing(_: Conversion, __: Element, ___: Any) -> list[Json]:
     return []
 
 

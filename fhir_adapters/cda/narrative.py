@@ -18,10 +18,12 @@ MAX_NARRATIVE_CHARS = 1024 * 1024
 
 _NAMESPACES = {"v3": V3}
 _TEXTS = etree.XPath("//v3:section/v3:text", namespaces=_NAMESPACES)
+_READABLE = etree.XPath("boolean(normalize-space(.))")
 _LOST = etree.XPath(
     "descendant::v3:renderMultiMedia | descendant::v3:linkHtml[@href and not(starts-with(@href, '#'))]",
     namespaces=_NAMESPACES,
 )
+_ANY_LOST = etree.XPath("boolean(//v3:renderMultiMedia | //v3:linkHtml)", namespaces=_NAMESPACES)
 _NOTHING = etree.XSLTAccessControl.DENY_ALL  # type: ignore[attr-defined]
 _local = threading.local()
 
@@ -47,15 +49,19 @@ class Narratives:
     def __init__(self, root: Element) -> None:
         self._root = root
         self._divs: dict[Element, Element] | None = None
+        self._lost: dict[Element, list[Element]] = {}
 
     def of(self, conv: Conversion, el: Element | None, status: str = "additional") -> Json | None:
         """The Narrative of a section's text; None when there is none to read (txt-2)."""
-        if el is None or not any(text and not text.isspace() for text in el.itertext()):
+        if el is None or not _READABLE(el):
             return None
         if self._divs is None:
             body = _transform()(self._root).getroot()
-            self._divs = dict(zip(select(_TEXTS, self._root), body, strict=True))
-        for lost in select(_LOST, el):
+            texts = select(_TEXTS, self._root)
+            self._divs = dict(zip(texts, body, strict=True))
+            if _ANY_LOST(self._root):
+                self._lost = {text: found for text in texts if (found := select(_LOST, text))}
+        for lost in self._lost.get(el, ()):
             conv.issue("information", "narrative-reference", lost, "a reference out of the narrative is left out")
         div = etree.tostring(self._divs[el], encoding="unicode", with_tail=False)
         if len(div) > MAX_NARRATIVE_CHARS:

@@ -6,13 +6,16 @@ CDA R2 is one namespace with another (sdtc) put through it, so names here are lo
 import re
 from collections.abc import Iterator
 
-from fhir_adapters.cda.xml_tree import SDTC, V3, XSI, Element
+from fhir_adapters.cda.xml_tree import FRAGMENT, SDTC, V3, XSI, Element
 
-_V3 = "{" + V3 + "}"
+_V3 = "{" + V3 + "}"  # 16 characters
 _SDTC = "{" + SDTC + "}"
 XSI_TYPE = "{" + XSI + "}type"
 
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_NAME = re.compile(r"(?:sdtc:)?[A-Za-z_][A-Za-z0-9_.-]{0,63}", re.ASCII)
+_PLAIN_PATH = re.compile(r"(?:/(?:sdtc:)?[A-Za-z_][A-Za-z0-9_.-]{0,63}(?:\[\d+\])?)+", re.ASCII)
+_STEPS = re.compile(r"/(?![^{}]*\})")  # not the slashes of a namespace in braces
+TEMPLATE_ID = _V3 + "templateId"
 _ARC = "2.16.156.10011."  # national OIDs: a root of theirs without an extension is an empty form field
 
 # Attributes that say how to read an element, not anything about the patient.
@@ -53,8 +56,8 @@ _STRUCTURAL = frozenset(
 def name_of(el: Element) -> str:
     """The local name of an element, ``sdtc:name`` for HL7's extensions, ``other:name`` for other namespaces."""
     tag = el.tag
-    if tag.startswith(_V3):
-        return str(tag[len(_V3) :])
+    if tag[:16] == _V3:
+        return tag[16:]
     if tag.startswith(_SDTC):
         return "sdtc:" + tag[len(_SDTC) :]
     return "other:" + tag.rpartition("}")[2]
@@ -67,7 +70,7 @@ class Node:
 
     def __init__(self, el: Element) -> None:
         self.el = el
-        kids: dict[str, list[Element]] = {}
+        self.kids = kids = {}  # type: dict[str, list[Element]]
         for child in el:
             tag = child.tag
             # name_of, in place: this runs for every element that a mapping reads
@@ -76,7 +79,6 @@ class Node:
                 kids[name].append(child)
             else:
                 kids[name] = [child]
-        self.kids = kids
 
     def take(self, name: str) -> list[Element]:
         """All children of a name, which are then taken."""
@@ -105,7 +107,12 @@ class Node:
 
     def templates(self) -> frozenset[str]:
         """The root OIDs of the templates the element claims, which are then taken."""
-        return frozenset(each.get("root", "") for each in self.kids.pop("templateId", ()))
+        return frozenset([each.get("root", "") for each in self.kids.pop("templateId", ())])
+
+
+def templates_of(el: Element) -> list[str]:
+    """The root OIDs of the templates that an element claims, in their order."""
+    return [each.get("root", "") for each in el.iterchildren(TEMPLATE_ID)]
 
 
 def child(el: Element, *path: str) -> Element | None:
@@ -114,13 +121,13 @@ def child(el: Element, *path: str) -> Element | None:
     for name in path:
         if found is None:
             return None
-        found = found.find(_V3 + name)
+        found = next(found.iterchildren(_V3 + name), None)
     return found
 
 
 def children(el: Element, name: str) -> list[Element]:
     """The children of a local name of CDA's namespace."""
-    return el.findall(_V3 + name)
+    return list(el.iterchildren(_V3 + name))
 
 
 def said(el: Element) -> bool:
@@ -140,28 +147,18 @@ def said(el: Element) -> bool:
 
 
 def xpath(el: Element) -> str:
-    """Where an element stands: its path of names, numbered from 1 among siblings of one name.
+    """Where an element stands: its path of names, numbered from 1 among siblings of one name where there are several.
 
     A name that is no plain ASCII name is written ``*``: content can hide in names.
     """
-    steps: list[str] = []
-    step: Element | None = el
-    while step is not None:
-        name = name_of(step)
-        shown = name if _NAME.fullmatch(name.rpartition(":")[2]) else "*"
-        parent = step.getparent()
-        if parent is not None and name == "fragment" and parent.getparent() is None:
-            break
-        number = _number(step)
-        steps.append(f"{shown}[{number}]" if number else shown)
-        step = parent
-    if steps and steps[-1] == "fragment":
-        steps.pop()
-    return "/" + "/".join(reversed(steps))
+    tree = el.getroottree()
+    root = tree.getroot()
+    below = tree.getelementpath(el)
+    path = below if root.tag == FRAGMENT else root.tag if below == "." else f"{root.tag}/{below}"
+    path = "/" + path.replace(_V3, "").replace(_SDTC, "sdtc:")
+    return path if _PLAIN_PATH.fullmatch(path) else "/".join(_shown(step) for step in _STEPS.split(path))
 
 
-def _number(el: Element) -> int:
-    before = sum(1 for _ in el.itersiblings(el.tag, preceding=True))
-    if before:
-        return before + 1
-    return 1 if next(el.itersiblings(el.tag), None) is not None else 0
+def _shown(step: str) -> str:
+    name, bracket, number = step.rpartition("}")[2].partition("[")
+    return step if _NAME.fullmatch(name) and "{" not in step else "*" + bracket + number

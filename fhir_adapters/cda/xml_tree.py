@@ -5,6 +5,7 @@ bombs), more bytes, elements, attributes or depth than any document has, attribu
 not well formed. Nothing is ever fetched. Comments and processing instructions are read over.
 """
 
+import re
 from typing import cast
 
 from lxml import etree
@@ -30,10 +31,14 @@ MAX_DEPTH = 100
 MAX_ATTRIBUTE_CHARS = 65_536
 """Longest attribute, in characters: codes, times and addresses have at most some hundreds."""
 
+_SINGLE_QUOTED = re.compile(r"=\s*'")
 _BLANKS = " \t\r\n"
 _TOO_DEEP = etree.XPath("/".join(["", *["*"] * (MAX_DEPTH + 1)]))
 _LONG_ATTRIBUTE = etree.XPath(f"//*[@*[string-length() > {MAX_ATTRIBUTE_CHARS}]]")
 _ELEMENTS = etree.XPath("count(//*)")
+FRAGMENT = f"{{{V3}}}fragment"
+"""Tag of the element that is put around a piece of a document."""
+
 _FRAGMENT_ROOT = f'<fragment xmlns="{V3}" xmlns:xsi="{XSI}" xmlns:sdtc="{SDTC}" xmlns:voc="{V3}/voc" xmlns:cda="{V3}">'
 
 Element = etree._Element
@@ -46,6 +51,8 @@ def select(path: etree.XPath, el: Element) -> list[Element]:
 
 def text_in(el: Element) -> str:
     """All text in and below an element."""
+    if len(el) == 0:
+        return el.text or ""
     return "".join(cast("list[str]", list(el.itertext())))
 
 
@@ -124,22 +131,38 @@ def _parse(text: str) -> Element:
         raise ParseError("not well-formed XML", "line 1") from None
     if root.getroottree().docinfo.internalDTD is not None:
         raise ParseError("a document type declaration is not allowed", "line 1")
-    _check_limits(root, len(data))
+    _check_limits(root, text)
     return root
 
 
-def _check_limits(root: Element, size: int) -> None:
+def _check_limits(root: Element, text: str) -> None:
     deep = select(_TOO_DEEP, root)
     if deep:
         raise ParseError(f"elements nest deeper than {MAX_DEPTH} levels", f"line {deep[0].sourceline}")
-    if size > MAX_ATTRIBUTE_CHARS:
+    if len(text) > MAX_ATTRIBUTE_CHARS and _may_hold_long_attribute(text):
         long = select(_LONG_ATTRIBUTE, root)
         if long:
             raise ParseError(
                 f"an attribute of more than {MAX_ATTRIBUTE_CHARS} characters", f"line {long[0].sourceline}"
             )
-    if size > 4 * MAX_ELEMENTS and cast(float, _ELEMENTS(root)) > MAX_ELEMENTS:
+    if len(text) > 4 * MAX_ELEMENTS and cast(float, _ELEMENTS(root)) > MAX_ELEMENTS:
         raise ParseError(f"more than {MAX_ELEMENTS} elements")
+
+
+def _may_hold_long_attribute(text: str) -> bool:
+    """Whether there is a stretch as long as a forbidden attribute without a quotation mark that could end it.
+
+    Looks at one mark in each stretch, so it costs nothing for a document; what it suspects is then measured.
+    """
+    if _SINGLE_QUOTED.search(text):
+        return True
+    position = 0
+    while position + MAX_ATTRIBUTE_CHARS < len(text):
+        last = text.rfind('"', position, position + MAX_ATTRIBUTE_CHARS)
+        if last < 0:
+            return True
+        position = last + 1
+    return False
 
 
 # What libxml2 says quotes names and text of the document; these say the same without.

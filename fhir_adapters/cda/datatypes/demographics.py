@@ -32,7 +32,6 @@ _SCHEMES = MappingProxyType(
 )
 # In the order of the parts of a Chinese address: the smaller within the larger.
 _LINES = ("township", "streetName", "houseNumber", "houserNumber", "houseNumberNumeric", "buildingNumberSuffix")
-_WESTERN_LINES = ("streetAddressLine", "deliveryAddressLine", "direction", "unitID", "unitType", "additionalLocator")
 _PLACES = MappingProxyType(
     {"state": "state", "city": "city", "county": "district", "postalCode": "postalCode", "country": "country"}
 )
@@ -41,7 +40,10 @@ _PARTS = MappingProxyType({"given": "given", "family": "family", "prefix": "pref
 
 def _first_use(el: Element, uses: MappingProxyType[str, str]) -> str:
     """The first of an element's uses (a list divided by blanks) that has a counterpart."""
-    return next((uses[each] for each in el.get("use", "").split() if each in uses), "")
+    sent = el.get("use")
+    if sent is None:
+        return ""
+    return uses[sent] if sent in uses else next((uses[each] for each in sent.split() if each in uses), "")
 
 
 def human_name(conv: Conversion, el: Element) -> Json | None:
@@ -54,9 +56,9 @@ def human_name(conv: Conversion, el: Element) -> Json | None:
         made["use"] = use
     if len(el):
         _name_parts(conv, made, el)
-        whole = "".join((el.text or "", *(each.tail or "" for each in el)))
-        if whole.strip():
-            made["text"] = " ".join(whole.split())
+        whole = _loose_text(el)
+        if whole:
+            made["text"] = whole
     elif el.text and el.text.strip():
         made["text"] = " ".join(el.text.split())
     return made if any(name != "use" for name in made) else None
@@ -115,8 +117,12 @@ def address(conv: Conversion, el: Element) -> Json | None:
     """The Address of an AD; None when it says nothing. Chinese parts are joined into its text as they are written."""
     if el.get("nullFlavor"):
         return None
-    found: dict[str, list[str]] = {}
     made: Json = {}
+    use = _first_use(el, _ADDRESS_USES)
+    if use:
+        made["use"] = use
+    western: list[str] = []
+    chinese: dict[str, str] = {}
     for part in el:
         name = name_of(part)
         if name == "useablePeriod":
@@ -125,27 +131,34 @@ def address(conv: Conversion, el: Element) -> Json | None:
                 made["period"] = times_used
             continue
         text = plain_text(part)
-        if not text:
+        if not text or name == "delimiter":
             continue
-        if name in _PLACES or name in _LINES or name in _WESTERN_LINES:
-            found.setdefault(name, []).append(text)
-        elif name not in ("delimiter", "streetNameBase", "streetNameType"):
-            found.setdefault("streetAddressLine", []).append(text)
-    lines = [text for name in (*_WESTERN_LINES, *_LINES) for text in found.get(name, ())]
-    if lines:
-        made["line"] = lines
-    for name, element in _PLACES.items():
-        if name in found:
-            made[element] = joined(found[name])
-    loose = " ".join("".join((el.text or "", *(each.tail or "" for each in el))).split())
+        if name in _PLACES:
+            element = _PLACES[name]
+            made[element] = f"{made[element]} {text}" if element in made else text
+        elif name in _LINES:
+            chinese[name] = chinese.get(name, "") + text
+        else:
+            western.append(text)
+    if western or chinese:
+        made["line"] = western + [chinese[name] for name in _LINES if name in chinese]
+    if chinese:
+        places = [made[element] for element in ("state", "city", "district") if element in made]
+        made["text"] = "".join(places + [chinese[name] for name in _LINES if name in chinese])
+    loose = _loose_text(el)
     if loose:
         made["text"] = loose
-    elif any(name in found for name in _LINES):
-        made["text"] = "".join(text for name in ("state", "city", "county", *_LINES) for text in found.get(name, ()))
-    if not any(name != "period" for name in made):
-        return None
-    use = _first_use(el, _ADDRESS_USES)
-    return {"use": use, **made} if use else made
+    return made if made.keys() - {"use", "period"} else None
+
+
+def _loose_text(el: Element) -> str:
+    """Text of an element that stands outside its parts."""
+    whole = el.text or ""
+    for part in el:
+        tail = part.tail
+        if tail:
+            whole += tail
+    return " ".join(whole.split()) if whole and not whole.isspace() else ""
 
 
 def addresses(conv: Conversion, elements: list[Element]) -> list[Json]:

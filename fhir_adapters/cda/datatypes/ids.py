@@ -145,6 +145,9 @@ def _id_card(conv: Conversion, el: Element, value: str) -> Json:
 
 def identifiers(conv: Conversion, elements: list[Element]) -> list[Json]:
     """The Identifiers of several II, each (system, value) once."""
+    if len(elements) == 1:
+        one = identifier(conv, elements[0])
+        return [] if one is None else [one]
     made: list[Json] = []
     for el in elements:
         one = identifier(conv, el)

@@ -24,7 +24,7 @@ from fhir_adapters.cda.entries import (
     visits,
 )
 from fhir_adapters.cda.entries.statement import Section, Statement
-from fhir_adapters.cda.node import name_of, said
+from fhir_adapters.cda.node import name_of, said, templates_of
 from fhir_adapters.cda.xml_tree import Element
 
 Mapping = Callable[[Conversion, Element, Section], list[Json]]
@@ -98,7 +98,7 @@ _BEFORE = (_T + "132", _T + "136", _T + "42", _T + "120", _T + "146", _T + "78",
 
 def convert(conv: Conversion, el: Element, section: Section) -> list[Json]:
     """Convert a clinical statement; returns References to what it became, the main one first."""
-    claimed = [each.get("root", "") for each in el if each.tag.endswith("}templateId")]
+    claimed = templates_of(el)
     if _REFERENCE in claimed:
         return _referred(conv, el, section)
     known = [each for each in claimed if each in _TEMPLATES]

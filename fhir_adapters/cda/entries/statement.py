@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from fhir_adapters.cda.context import Conversion, Json
 from fhir_adapters.cda.datatypes import concepts, ids, times
 from fhir_adapters.cda.header import actors
-from fhir_adapters.cda.node import Node, child, name_of, said
+from fhir_adapters.cda.node import Node, child, name_of, said, templates_of
 from fhir_adapters.cda.xml_tree import Element
 
 _PEOPLE = ("Practitioner", "PractitionerRole", "Patient", "RelatedPerson")
@@ -32,6 +32,7 @@ STATEMENTS = frozenset(
         "regionOfInterest",
     ]
 )
+_BESIDE_STATEMENTS = frozenset({"templateId", "seperatableInd", "sequenceNumber", "realmCode"})
 COMMENT = "2.16.840.1.113883.10.20.22.4.64"
 
 
@@ -44,8 +45,7 @@ class Section:
     category: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Relation:
+class Relation(NamedTuple):
     """A statement inside another: how they are related, the statement's name and templates."""
 
     type_code: str
@@ -105,10 +105,14 @@ class Statement:
 
     def codes(self, name: str) -> list[Json]:
         """All coded parts of a name."""
+        if name not in self.node.kids:
+            return []
         return [made for el in self.node.take(name) if (made := concepts.concept(self.conv, el)) is not None]
 
     def text(self) -> str:
         """The statement's text: its own or that of the narrative it refers to."""
+        if "text" not in self.node.kids:
+            return ""
         el = self.node.first("text")
         return concepts.text_of(self.conv, el) if el is not None else ""
 
@@ -170,10 +174,10 @@ class Statement:
                 for el in holder:
                     inner = name_of(el)
                     if inner in STATEMENTS:
-                        found = frozenset(each.get("root", "") for each in el if each.tag.endswith("}templateId"))
                         inverted = holder.get("inversionInd") == "true"
-                        yield Relation(holder.get("typeCode", ""), inverted, el, inner, found, holder)
-                    elif inner not in ("templateId", "seperatableInd", "sequenceNumber", "realmCode") and said(el):
+                        templates = frozenset(templates_of(el))
+                        yield Relation(holder.get("typeCode", ""), inverted, el, inner, templates, holder)
+                    elif inner not in _BESIDE_STATEMENTS and said(el):
                         self.conv.not_mapped(el)
 
     def effective_into(self, resource: Json, stem: str) -> None:

@@ -4,8 +4,6 @@ A person is a Practitioner with a number (or, without one, a name within the ins
 which role or for which organization the person acted, the reference is to a PractitionerRole that says both.
 """
 
-from typing import Any
-
 from lxml import etree
 
 from fhir_adapters.cda.context import Conversion, Json
@@ -19,32 +17,22 @@ NUCC = "http://nucc.org/provider-taxonomy"
 
 def actor(conv: Conversion, el: Element) -> Json | None:
     """A reference to whoever an assignedAuthor, assignedEntity or similar names; None when it names nobody."""
-    known = _remembered(conv, el, "actor")
-    if known is not _NOTHING:
-        return dict(known) if known else None
-    return _remember(conv, el, "actor", _actor(conv, el))
+    key = b"actor" + etree.tostring(el, with_tail=False)
+    if key not in conv.memo:
+        conv.memo[key] = _actor(conv, el)
+    known = conv.memo[key]
+    return dict(known) if known else None
 
 
 def organization(conv: Conversion, el: Element | None) -> Json | None:
     """A reference to the Organization of a representedOrganization, custodian or similar; None when it names none."""
     if el is None:
         return None
-    known = _remembered(conv, el, "organization")
-    if known is not _NOTHING:
-        return dict(known) if known else None
-    return _remember(conv, el, "organization", _organization(conv, el))
-
-
-_NOTHING: Any = object()
-
-
-def _remembered(conv: Conversion, el: Element, kind: str) -> Any:
-    return conv.memo.get(kind.encode() + etree.tostring(el, with_tail=False), _NOTHING)
-
-
-def _remember(conv: Conversion, el: Element, kind: str, made: Json | None) -> Json | None:
-    conv.memo[kind.encode() + etree.tostring(el, with_tail=False)] = made
-    return made
+    key = b"organization" + etree.tostring(el, with_tail=False)
+    if key not in conv.memo:
+        conv.memo[key] = _organization(conv, el)
+    known = conv.memo[key]
+    return dict(known) if known else None
 
 
 def _actor(conv: Conversion, el: Element) -> Json | None:
@@ -70,7 +58,10 @@ def _actor(conv: Conversion, el: Element) -> Json | None:
 
 
 def _first_of(node: Node, *names: str) -> Element | None:
-    return next((found for name in names if (found := node.first(name)) is not None), None)
+    for name in names:
+        if name in node.kids:
+            return node.first(name)
+    return None
 
 
 def _person(conv: Conversion, node: Node, made_ids: list[Json], person: Element | None) -> Json | None:
@@ -180,6 +171,14 @@ def _organization(conv: Conversion, el: Element) -> Json | None:
 
 def author(conv: Conversion, el: Element) -> tuple[Json | None, str]:
     """Who an author (or informant, performer with the same parts) is, and when: reference and dateTime."""
+    key = b"author" + etree.tostring(el, with_tail=False)
+    if key not in conv.memo:
+        conv.memo[key] = _author(conv, el)
+    who, when = conv.memo[key]
+    return (dict(who) if who else None), when
+
+
+def _author(conv: Conversion, el: Element) -> tuple[Json | None, str]:
     node = Node(el)
     node.drop("templateId", "functionCode", "signatureCode", "sdtc:signatureText")
     when = times.read(conv, _time_of(node.first("time")))
