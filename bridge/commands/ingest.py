@@ -26,13 +26,13 @@ FILE_SOURCE = "file"
 @click.option("--process/--no-process", default=True, show_default=True, help="Convert now, or leave it to serve.")
 @json_option
 def ingest(files: tuple[str, ...], home: Path, source: str, process: bool, as_json: bool) -> None:
-    """Take HL7 v2 files into the node's inbox, and convert them.
+    """Take HL7 v2 files and CDA documents into the node's inbox, and convert them.
 
     Each message is answered as over MLLP; refused ones are named on stderr and kept.
 
     \b
     Example:
-      yiqiao ingest adt.hl7 archive/ --home ~/node
+      yiqiao ingest adt.hl7 discharge.xml archive/ --home ~/node
     """
     from bridge.wiring import open_node
 
@@ -50,18 +50,23 @@ def ingest(files: tuple[str, ...], home: Path, source: str, process: bool, as_js
 
 
 def _take_in(node: Node, source: str, file: str, counts: dict[str, int]) -> None:
-    from fhir_adapters import messages
+    from fhir_adapters import detect_format, messages
     from fhir_adapters.errors import AdapterError
 
+    receive = node.ingest.receive
     try:
-        pieces = list(messages(read_source(file), "hl7v2"))
+        raw = read_source(file)
+        if detect_format(raw) == "cda":
+            receive, pieces = node.ingest.receive_document, [raw]
+        else:
+            pieces = list(messages(raw, "hl7v2"))
     except (OSError, AdapterError) as error:
         counts["refused"] += 1
         text = error.strerror if isinstance(error, OSError) else error
         click.echo(f"yiqiao: {file}: {text}", err=True)
         return
     for number, piece in enumerate(pieces, start=1):
-        answer = node.ingest.receive(source, piece)
+        answer = receive(source, piece)
         kind = "refused" if not answer.accepted else "repeated" if answer.replayed else "accepted"
         counts[kind] += 1
         if kind == "refused":

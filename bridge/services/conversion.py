@@ -91,6 +91,10 @@ def kept_elements(format: str, resource: Mapping[str, Any]) -> tuple[str, ...]:
 
 def adapter_of(format: str) -> str:
     """Return the adapter's name and version as lineage names it."""
+    if format == "cda":
+        from fhir_adapters import cda  # loads libxml2, which a node without documents never needs
+
+        return cda.ADAPTER
     return hl7v2.ADAPTER if format == "hl7v2" else tabular.ADAPTER
 
 

@@ -19,6 +19,7 @@ from sqlalchemy import Engine
 
 from bridge.errors import IngestError, Overloaded, StorageError
 from bridge.services.conversion import ROWS_FORMAT, Converter, conversion, rows_as_bytes
+from bridge.services.documents import document_delivery
 from bridge.services.processing import InboxProcessor, Processed
 from bridge.services.reception import AnswerRules, Reception, Verdict, answer
 from bridge.storage.inbox import STORED, Accepted, Delivery, Inbox, InboxEntry, Refusal
@@ -104,6 +105,19 @@ class IngestService:
             return answered
         kept.add_done_callback(lambda done: _answer_with(answered, verdict, done))
         return answered
+
+    def receive_document(self, source: str, raw: bytes) -> Acknowledgement:
+        """Keep a CDA document, and return after the commit what became of it (``code`` as for a message, no ``ack``).
+
+        A document that cannot be read, is none or names no patient is kept as failed. Raises ``IngestError`` for a
+        source without a profile.
+        """
+        delivery, code = document_delivery(source, raw, self._profile(source))
+        try:
+            accepted = self._inbox.accept(delivery)
+        except (Overloaded, StorageError):
+            return Acknowledgement(b"", "AE")
+        return Acknowledgement(b"", code, accepted.id, accepted.replayed, accepted.conflict)
 
     def receive_rows(
         self,
