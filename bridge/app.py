@@ -13,6 +13,7 @@ from bridge.errors import BridgeError
 from bridge.log import get_logger, where
 from bridge.outcomes import FHIR_JSON, INTERNAL_TEXT, RETRY_AFTER_SECONDS, operation_outcome, outcome_for
 from bridge.routes.certificates import certificates_blueprint
+from bridge.routes.consents import consent_blueprints
 from bridge.routes.exchange import exchange_blueprint
 from bridge.routes.fhir import fhir_blueprint
 from bridge.routes.gossip import carry_checkpoints
@@ -59,7 +60,7 @@ def _blueprints(node: Node, surface: Surface) -> list:  # type: ignore[type-arg]
     """The surfaces of this node, in the order of the documentation."""
     surfaces = [operations_blueprint(node), metadata_blueprint(node)]
     if surface == "web":
-        surfaces += [fhir_blueprint(node), messages_blueprint(node)]
+        surfaces += [fhir_blueprint(node), messages_blueprint(node), *consent_blueprints(node)]
     if surface == "peer" or not node.settings.peer_tls.enabled:
         surfaces += [exchange_blueprint(node), certificates_blueprint(node)]
         if node.settings.ledger.engine != "remote":

@@ -28,6 +28,11 @@ PERMISSIONS = frozenset(
         "ledger.read",
         "exchange.peer",
         "operations.read",
+        "audit.read",
+        "consent.write",
+        "consent.deliver",
+        "review.write",
+        "patient.view",
     }
 )
 #: what any live member may do here; what it may do with the ledger's content, the contracts decide

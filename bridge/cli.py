@@ -42,8 +42,10 @@ COMMANDS: dict[str, LazyCommand] = {
     "lookup": LazyCommand(
         "bridge.commands.exchange", "Find, request, receive and verify a patient's records elsewhere."
     ),
-    "grant": LazyCommand("bridge.commands.exchange", "Record a patient's consent and grant access."),
-    "revoke": LazyCommand("bridge.commands.exchange", "Revoke a grant."),
+    "grant": LazyCommand("bridge.commands.consent", "Record a patient's consent and grant access."),
+    "amend": LazyCommand("bridge.commands.consent", "Change a grant."),
+    "revoke": LazyCommand("bridge.commands.consent", "Revoke a grant."),
+    "consent": LazyCommand("bridge.commands.consent", "Confirm and list patients' consents."),
     "sign": LazyCommand("bridge.commands.sign", "Sign a record by the institution's key and a practitioner's."),
     "check-signature": LazyCommand("bridge.commands.sign", "Check a signed Provenance offline."),
     "practitioner": LazyCommand("bridge.commands.sign", "Certify practitioners' signing keys."),

@@ -202,6 +202,14 @@ class ExchangeSettings(_Section):
     settle_seconds: float = Field(gt=0)
 
 
+class ConsentSettings(_Section):
+    """What a patient's consent must keep to. ``confirmation`` "": required in production, optional elsewhere."""
+
+    confirmation: Literal["", "required", "optional"]
+    age_of_consent: int = Field(ge=0, le=18)
+    signature_anchors: str
+
+
 class RetentionSettings(_Section):
     """Removal of what may go: used nonces, messages by state and age (days) and by the room stored ones take (bytes).
 
@@ -266,6 +274,7 @@ class Settings(_Section):
     timestamp: TimestampSettings
     worker: WorkerSettings
     exchange: ExchangeSettings
+    consent: ConsentSettings
     retention: RetentionSettings
     security: SecuritySettings
     sources: tuple[SourceSettings, ...] = ()

@@ -23,13 +23,22 @@ TOKEN_ID_BYTES = 6
 MAX_TOKENS_FILE_BYTES = 4 * 1024 * 1024  # about 15,000 tokens: a bigger file is a mistake
 
 #: role -> permissions. "sender" is an interface engine, "reader" an application that reads FHIR, "monitor" a metrics
-#: collector, "operator" a person who runs the node.
+#: collector, "registrar" whoever records patients' consents, "messenger" the system that tells patients their codes,
+#: "privacy-officer" whoever reviews emergencies and releases, "portal" an application in which patients see their own,
+#: "operator" a person who runs the node.
 ROLE_PERMISSIONS: dict[str, frozenset[str]] = {
     "reader": frozenset({"fhir.read", "fhir.search"}),
     "sender": frozenset({"messages.submit"}),
     "monitor": frozenset({"operations.read"}),
+    "registrar": frozenset({"fhir.read", "fhir.search", "consent.write"}),
+    "messenger": frozenset({"consent.deliver"}),
+    "privacy-officer": frozenset({"fhir.read", "fhir.search", "review.write", "patient.view", "audit.read"}),
+    "portal": frozenset({"patient.view", "consent.write"}),
     "operator": frozenset(
-        {"fhir.read", "fhir.search", "messages.submit", "messages.inspect", "operations.read", "ledger.read"}
+        {
+            *("fhir.read", "fhir.search", "messages.submit", "messages.inspect", "operations.read", "ledger.read"),
+            *("consent.write", "review.write", "patient.view", "audit.read"),
+        }
     ),
 }
 

@@ -33,7 +33,7 @@ from bridge.profiles import ProfileBook
 from bridge.services.anchoring import AnchoringService
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
-from bridge.services.consent import ConsentService
+from bridge.services.consent import ConsentRules, ConsentService
 from bridge.services.erasure import ErasureService
 from bridge.services.evidence_status import EvidenceStatusService, Thresholds
 from bridge.services.exchange import ExchangeService
@@ -417,6 +417,14 @@ def _add_exchange(parts: dict[str, Any]) -> None:
         release_timeout_seconds=exchange.release_timeout_seconds,
         quorum=settings.witness.quorum,
         keys=parts["keys"],
+        consent=ConsentRules(
+            confirmation_required=(settings.consent.confirmation or ("required" if settings.production else "optional"))
+            == "required",
+            age_of_consent=settings.consent.age_of_consent,
+        ),
+        signature_anchors=settings.path(settings.consent.signature_anchors)
+        if settings.consent.signature_anchors
+        else None,
         base_url=settings.node.endpoint.rstrip("/") + FHIR_PATH,
     )
     shared = ("engine", "keyring", "records", "chain", "submitter", "anchoring", "audit", "signing", "peers", "clock")

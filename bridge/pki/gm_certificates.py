@@ -16,13 +16,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from asn1crypto import core, keys, pem, x509
 
 from anchor.errors import AnchorError
 from anchor.gm import PrivateKey, PublicKey, sm3
-from bridge.errors import CertificateInvalid
+from bridge.errors import CertificateInvalid, SettingsError
 from bridge.pki.gm_structures import der_signature, raw_signature
 
 OID_SM2_WITH_SM3 = "1.2.156.10197.1.501"
@@ -142,6 +143,15 @@ def parse(content: bytes) -> GmCertificate:
         return _read(der, certificate, body)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, AnchorError) as error:
         raise CertificateInvalid("malformed", "the certificate cannot be read") from error
+
+
+def read_anchors(file: Path) -> tuple[GmCertificate, ...]:
+    """Read a file of PEM certificates to trust; raises ``SettingsError`` when it cannot be used."""
+    try:
+        content = file.read_bytes()
+        return tuple(parse(pem.armor("CERTIFICATE", der)) for _, _, der in pem.unarmor(content, multiple=True))
+    except (OSError, ValueError, CertificateInvalid) as error:
+        raise SettingsError(f"{file} holds no certificates that can be used / 证书文件不可用") from error
 
 
 def verify_chain(

@@ -118,6 +118,6 @@ def _links(url: str, count: int, offset: int, more: bool, since: str | None = No
 def _client(type: str) -> Party:
     """Return the caller for the audit trail; the trail itself is shown to who may see the node's operations."""
     caller = principal()
-    if type == AUDIT_TRAIL and "operations.read" not in caller.permissions:
-        raise PermissionDenied("the audit trail is shown to operators only")
+    if type == AUDIT_TRAIL and "audit.read" not in caller.permissions:
+        raise PermissionDenied("the audit trail is shown to operators and privacy officers only")
     return Party(caller.id, caller.name)

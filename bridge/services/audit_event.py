@@ -3,6 +3,7 @@
 | what happened | profile | type / subtype |
 |---|---|---|
 | a FHIR read or search | PatientRead, PatientQuery (Read, Query without a patient) | rest / read, vread, search |
+| a FHIR create or update | PatientCreate, PatientUpdate | rest / create, update |
 | a decision on a peer's request | AuthZconsent (claimed only when a Consent decided) | DCM 110113 / AuthZ-Consent |
 | a release to a peer | PrivacyDisclosure.Source | DCM 110106 / disclose |
 | a release received | PrivacyDisclosure.Recipient | DCM 110107 / disclose |
@@ -29,6 +30,8 @@ _REST = {
     "code": "rest",
     "display": "RESTful Operation",
 }
+_ACTIONS = {"create": "C", "update": "U", "delete": "D", "operation": "E"}
+_SHAPES = {"C": "Create", "U": "Update", "D": "Delete"}
 _DISCLOSE = {
     "system": "http://terminology.hl7.org/CodeSystem/iso-21089-lifecycle",
     "code": "disclose",
@@ -108,11 +111,11 @@ def rest_event(
         role = {"system": _OBJECT_ROLE, "code": "4", "display": "Domain Resource"}
         entities.append({"what": {"reference": resource}, "type": _system_object(), "role": role})
     subtype = {"system": "http://hl7.org/fhir/restful-interaction", "code": interaction, "display": interaction}
-    event = _event(_REST, subtype, "E" if search else "R", recorded, outcome, server)
+    action = "E" if search else _ACTIONS.get(interaction, "R")
+    event = _event(_REST, subtype, action, recorded, outcome, server)
     if outcome == SUCCESS:
-        event["meta"] = {
-            "profile": [BALP + f"IHE.BasicAudit.{'Patient' if patient else ''}{'Query' if search else 'Read'}"]
-        }
+        shape = "Query" if search else _SHAPES.get(action, "Read")
+        event["meta"] = {"profile": [BALP + f"IHE.BasicAudit.{'Patient' if patient else ''}{shape}"]}
     event["agent"] = [_agent(client_role, client, requestor=True), _agent(server_role, server, requestor=False)]
     if entities:  # FHIR JSON has no empty arrays
         event["entity"] = entities

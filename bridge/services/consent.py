@@ -1,8 +1,12 @@
 """Consent: what a patient allows at this node, as a FHIR Consent (IHE PCF), as a grant on the ledger, and as facts.
 
-A grant is committed here before the ledger hears of it. The Consent and the opening of the commitment (patient,
-limits, salt) stay at home; the ledger gets the grantees, purposes, times and the salted commitment. A revocation
-takes effect here at once, and for everybody with the next block.
+A grant is committed here before the ledger hears of it. The Consent and the opening of the commitment (patient, all
+terms, salt) stay at home; the ledger gets the grantees, purposes, times and the salted commitment. A revocation or a
+narrowing takes effect here at once, and for everybody with the next block; what is widened counts only when the ledger
+has it.
+
+A draft (``propose``) waits for the patient's confirmation (``bridge.services.confirmation``) and grants nothing until
+then.
 """
 
 from __future__ import annotations
@@ -12,23 +16,26 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, Row, Table, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Table, select
 
 from anchor import canonical
 from anchor.errors import ChainError, ChainUnavailable, TransactionRejected
 from anchor.gm import sm3
 from anchor.receipt import commitment
 from anchor.transaction import Code
-from bridge.errors import Conflict, DisclosureRefused, InvalidRequest, NotFound
-from bridge.services.audit_event import ACT_REASON, USCC_SYSTEM
-from bridge.services.decision import CATEGORIES, CATEGORY_OF_TYPE, CONFIDENTIALITY, PURPOSES, GrantFacts
+from bridge.errors import Conflict, DisclosureRefused, InvalidRequest, KeyDestroyed, NotFound
+from bridge.services.confirmation import Confirmations, terms_statement
+from bridge.services.consent_resource import consent_resource
+from bridge.services.decision import GrantFacts
+from bridge.services.grant_terms import Confirmation, GrantTerms
 from bridge.services.pseudonyms import SYSTEMS, normalised
 from bridge.storage.database import read_transaction, write_transaction
-from bridge.storage.exchange import ConsentGrant, ReceivedRecord
+from bridge.storage.exchange import ReceivedRecord
+from bridge.storage.grants import GrantStore
 from bridge.storage.records import Lineage
 from bridge.storage.search_query import SearchQuery, TermCriterion
 from bridge.storage.search_values import token_terms
@@ -43,44 +50,15 @@ SALT_BYTES = 32
 GRANT_ID_BYTES = 16
 ADAPTER = "yiqiao-consent/1.0"
 MAX_PATIENTS = 20  # local records of one person; more means that the identifier is not a person's
-GRANT_IDENTIFIER = "urn:yiqiao:grant"
+LIVE = frozenset({"active", "amending", "pending"})
+_CONSENT_STATUS = {"draft": "proposed", "revoking": "inactive", "revoked": "inactive", "refused": "rejected"}
 
-_GRANT: Table = ConsentGrant.__table__  # type: ignore[attr-defined]
 _RECEIVED: Table = ReceivedRecord.__table__  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True, slots=True)
-class GrantTerms:
-    """What a patient grants. Times are Unix seconds; ``categories`` None is everything; ``period`` holds ISO dates."""
-
-    grantees: tuple[str, ...]
-    purposes: tuple[str, ...]
-    valid_until: int
-    valid_from: int
-    categories: tuple[str, ...] | None = None
-    labels: tuple[str, ...] = ()
-    period: tuple[str | None, str | None] = (None, None)
-
-    def check(self) -> None:
-        """Raise ``InvalidRequest`` for a purpose or category nobody knows, or times that are never in force."""
-        unknown = set(self.purposes) - PURPOSES
-        if unknown or not self.purposes:
-            raise InvalidRequest(f"purposes are of: {', '.join(sorted(PURPOSES))} / 用途代码无效")
-        if self.categories is not None:
-            known = CATEGORIES | set(CATEGORY_OF_TYPE)
-            if not self.categories or not set(self.categories) <= known:
-                raise InvalidRequest(
-                    f"categories are of: {', '.join(sorted(CATEGORIES))}, or resource types / 类别无效"
-                )
-        if self.valid_until <= self.valid_from:
-            raise InvalidRequest("the grant would end before it begins / 授权截止时间早于开始时间")
-        if not self.grantees:
-            raise InvalidRequest("a grant names at least one institution / 未指定被授权机构")
-
-
-@dataclass(frozen=True, slots=True)
 class Grant:
-    """A grant as this node has it. ``state``: pending, active, revoking, revoked, refused."""
+    """A grant as this node has it. ``state``: draft, pending, active, amending, revoking, revoked, refused."""
 
     id: str
     patient: str
@@ -89,8 +67,16 @@ class Grant:
     tx_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ConsentRules:
+    """``confirmation_required``: no grant without a recorded confirmation. ``age_of_consent``: below it a guardian."""
+
+    confirmation_required: bool = False
+    age_of_consent: int = 14
+
+
 class ConsentService:
-    """Gives, withdraws and explains grants of this node's own patients."""
+    """Gives, confirms, changes, withdraws and explains grants of this node's own patients."""
 
     def __init__(
         self,
@@ -101,9 +87,14 @@ class ConsentService:
         chain: ChainClient,
         org: str,
         clock: Callable[[], float] = time.time,
+        *,
+        rules: ConsentRules | None = None,
+        confirmations: Confirmations | None = None,
     ) -> None:
-        self._engine, self._records, self._keyring = engine, records, keyring
+        self._engine, self._records, self._store = engine, records, GrantStore(engine, keyring)
         self._submitter, self._chain, self._org, self._clock = submitter, chain, org, clock
+        self.rules = rules or ConsentRules()
+        self.confirmations = confirmations or Confirmations(engine, keyring, clock=clock)
 
     def find_patient(self, system: str, value: str) -> str:
         """Return the id of this node's own patient with an identifier; raises ``NotFound`` or ``Conflict``."""
@@ -129,32 +120,93 @@ class ConsentService:
             )
         return own[0].id
 
+    # --- giving
+
     def grant(self, patient: str, terms: GrantTerms) -> Grant:
         """Record a patient's consent and put the grant on the ledger.
 
         A ledger that does not answer leaves it "pending"; ``settle`` brings it there. Raises ``InvalidRequest`` for
-        terms that make no sense, and ``DisclosureRefused`` when the ledger refuses the grant (its code is the
-        ledger's).
+        terms that make no sense or are not confirmed where they must be, and ``DisclosureRefused`` when the ledger
+        refuses the grant (its code is the ledger's).
+        """
+        if self.rules.confirmation_required and terms.confirmation is None:
+            raise InvalidRequest("this node takes no grant without the patient's confirmation / 须先由患者确认授权")
+        return self._to_ledger(self._new(patient, terms, "pending"))
+
+    def propose(self, patient: str, terms: GrantTerms) -> Grant:
+        """Record a draft and make a one-time code for its confirmation; nothing is granted yet."""
+        return self._new(patient, replace(terms, confirmation=None), "draft")
+
+    def remind(self, grant_id: str) -> None:
+        """Make another one-time code for a draft; the earlier one no longer counts."""
+        with write_transaction(self._engine) as connection:
+            row = self._store.row(connection, grant_id)
+            if row.state != "draft":
+                raise Conflict("only a draft waits for confirmation / 授权不在待确认状态")
+            self.confirmations.issue(connection, grant_id, row.consent_id, row.patient_id)
+
+    def confirm(self, grant_id: str, **evidence: str) -> Grant:
+        """Confirm a draft by exactly one of ``code``, ``signature`` (base64) and ``paper``; it then goes to the ledger.
+
+        Raises ``NotFound``, ``Conflict``, ``InvalidRequest`` (the code is wrong), ``CertificateInvalid``.
+        """
+        with read_transaction(self._engine) as connection:
+            row = self._store.row(connection, grant_id)
+            terms = GrantTerms.read(self._store.detail(connection, row)["terms"])
+        if row.state != "draft":
+            raise Conflict("only a draft waits for confirmation / 授权不在待确认状态")
+        patient = f"Patient/{row.patient_id}"
+        statement = terms_statement(grant_id, self._org, patient, terms)
+        confirmation = self.confirmations.of_evidence(evidence, grant_id, statement, terms.guardian or patient)
+        with write_transaction(self._engine) as connection:
+            row = self._store.row(connection, grant_id)
+            if row.state != "draft":
+                raise Conflict("only a draft waits for confirmation / 授权不在待确认状态")
+            self._retell(connection, row, terms.confirmed(confirmation), "pending")
+        return self._to_ledger(Grant(grant_id, row.patient_id, f"Consent/{row.consent_id}", "pending"))
+
+    def _new(self, patient: str, terms: GrantTerms, state: str) -> Grant:
+        terms.check()
+        self._check_people(patient, terms)
+        grant_id, consent_id = secrets.token_hex(GRANT_ID_BYTES), str(uuid.uuid4())
+        now, detail = int(self._clock()), self._detail(grant_id, patient, consent_id, terms)
+        with write_transaction(self._engine) as connection:
+            self._put_consent(connection, grant_id, patient, consent_id, terms, state)
+            self._store.insert(
+                connection, grant=grant_id, patient=patient, consent=consent_id, state=state, detail=detail,
+                commitment=commitment(detail).hex(), now=now,
+            )  # fmt: skip
+            if state == "draft":
+                self.confirmations.issue(connection, grant_id, consent_id, patient)
+        return Grant(grant_id, patient, f"Consent/{consent_id}", state)
+
+    # --- changing and ending
+
+    def amend(self, grant_id: str, terms: GrantTerms) -> Grant:
+        """Replace a live grant's terms: here at once, on the ledger with the next block.
+
+        What is narrowed takes effect at once; what is widened needs the patient's confirmation in ``terms`` where this
+        node asks for one, and counts when the ledger has it. Raises as ``grant`` does, ``NotFound``, ``Conflict``.
         """
         terms.check()
-        grant_id, consent_id = secrets.token_hex(GRANT_ID_BYTES), str(uuid.uuid4())
-        detail = {
-            "v": 1,
-            "grant": grant_id,
-            "org": self._org,
-            "patient": f"Patient/{patient}",
-            "consent": f"Consent/{consent_id}",
-            "categories": None if terms.categories is None else sorted(terms.categories),
-            "labels": sorted(terms.labels),
-            "period": list(terms.period),
-            "salt": secrets.token_hex(SALT_BYTES),
-        }
+        with read_transaction(self._engine) as connection:
+            row = self._store.row(connection, grant_id)
+            before = GrantTerms.read(self._store.detail(connection, row)["terms"])
+        if row.state not in ("active", "amending"):
+            raise Conflict("only a grant in force can be changed / 仅生效中的授权可变更")
+        if terms.valid_from != before.valid_from:
+            raise InvalidRequest("a grant's beginning does not change / 授权开始时间不可变更")
+        if terms.sensitive != before.sensitive:
+            raise InvalidRequest("sensitive information needs a consent of its own / 敏感信息须单独同意")
+        if terms.widens(before) and self.rules.confirmation_required and terms.confirmation is None:
+            raise InvalidRequest("a wider grant needs the patient's confirmation / 扩大授权须由患者确认")
+        self._check_people(row.patient_id, terms)
         with write_transaction(self._engine) as connection:
-            self._store(connection, patient, grant_id, consent_id, terms, detail)
-        try:
-            return self._submit(grant_id)
-        except ChainError:
-            return Grant(grant_id, patient, f"Consent/{consent_id}", "pending")
+            row = self._store.row(connection, grant_id)
+            if row.state not in ("active", "amending"):
+                raise Conflict("only a grant in force can be changed / 仅生效中的授权可变更")
+            self._retell(connection, row, terms, "amending")
+        return self._to_ledger(Grant(grant_id, row.patient_id, f"Consent/{row.consent_id}", "amending", row.tx_id))
 
     def revoke(self, grant_id: str) -> Grant:
         """End a grant: here at once, on the ledger with the next block.
@@ -163,145 +215,175 @@ class ConsentService:
         ``NotFound``, and ``Conflict`` when it has ended already.
         """
         with write_transaction(self._engine) as connection:
-            row = self._row(connection, grant_id)
-            if row.state not in ("active", "pending"):
+            row = self._store.row(connection, grant_id)
+            if row.state not in ("active", "amending", "pending", "draft"):
                 raise Conflict("the grant has ended already / 授权已终止")
-            self._set(connection, grant_id, state="revoking")
+            self._store.set(connection, grant_id, int(self._clock()), state="revoking")
             self._end_consent(connection, row)
-        try:
-            return self._submit_revocation(grant_id)
-        except ChainError:
-            return Grant(grant_id, row.patient_id, f"Consent/{row.consent_id}", "revoking")
+        return self._to_ledger(Grant(grant_id, row.patient_id, f"Consent/{row.consent_id}", "revoking", row.tx_id))
 
     def settle(self) -> int:
-        """Bring grants and revocations that the ledger has not answered for to it; return how many were settled."""
-        with read_transaction(self._engine) as connection:
-            rows = connection.execute(
-                select(_GRANT.c.grant_id, _GRANT.c.state).where(_GRANT.c.state.in_(("pending", "revoking")))
-            ).all()
-        for row in rows:
-            try:
-                self._submit(row.grant_id) if row.state == "pending" else self._submit_revocation(row.grant_id)
-            except DisclosureRefused:
-                continue  # noted as refused
-        return len(rows)
+        """Bring what the ledger has not answered for to it; return how many grants were settled."""
+        settled = 0
+        for grant_id, state in self._store.waiting():
+            with suppress(DisclosureRefused):  # noted as refused
+                self._submit(grant_id, state)
+            settled += 1
+        return settled
+
+    # --- telling
 
     def facts(self, connection: Connection, patients: Sequence[str]) -> list[GrantFacts]:
         """Return the grants of patients, newest first, without what the ledger says of them."""
-        if not patients:
-            return []
-        rows = connection.execute(
-            select(_GRANT).where(_GRANT.c.patient_id.in_(list(patients))).order_by(_GRANT.c.updated.desc())
-        )
-        return [_facts(row) for row in rows]
+        found = []
+        for row in self._store.of_patients(connection, patients):
+            with suppress(KeyDestroyed):  # an erased patient grants nothing
+                found.append(_facts(row, GrantTerms.read(self._store.detail(connection, row)["terms"])))
+        return found
+
+    def terms_of(self, grant_id: str) -> GrantTerms:
+        """Return a grant's terms; raises ``NotFound``, ``KeyDestroyed``."""
+        with read_transaction(self._engine) as connection:
+            return GrantTerms.read(self._store.detail(connection, self._store.row(connection, grant_id))["terms"])
+
+    def grants_of(self, patient: str) -> list[Grant]:
+        """Return a patient's grants, newest first."""
+        with read_transaction(self._engine) as connection:
+            return [_grant(row) for row in self._store.of_patients(connection, [patient])]
+
+    def of_consent(self, consent_id: str) -> Grant:
+        """Return the grant of a Consent; raises ``NotFound``."""
+        with read_transaction(self._engine) as connection:
+            return _grant(self._store.of_consent(connection, consent_id))
 
     def patient_of(self, connection: Connection, grant_id: str) -> str:
         """Return the patient id of a grant."""
-        return str(self._row(connection, grant_id).patient_id)
+        return str(self._store.row(connection, grant_id).patient_id)
 
-    def _store(
-        self,
-        connection: Connection,
-        patient: str,
-        grant_id: str,
-        consent_id: str,
-        terms: GrantTerms,
-        detail: Mapping[str, Any],
-    ) -> None:
-        now = int(self._clock())
-        subject = f"Patient/{patient}"
-        consent = _consent(consent_id, grant_id, subject, self._org, terms, now)
-        self._records.put(connection, consent, _lineage(self._org, consent), subject)
-        sealed = self._keyring.seal(connection, subject, canonical.dump(dict(detail)), f"grant|{grant_id}".encode())
-        connection.execute(
-            insert(_GRANT).values(
-                grant_id=grant_id,
-                patient_id=patient,
-                consent_id=consent_id,
-                grantees=json.dumps(sorted(terms.grantees)),
-                purposes=json.dumps(sorted(terms.purposes)),
-                categories=None if terms.categories is None else json.dumps(sorted(terms.categories)),
-                labels=json.dumps(sorted(terms.labels)),
-                date_from=terms.period[0],
-                date_until=terms.period[1],
-                valid_from=terms.valid_from,
-                valid_until=terms.valid_until,
-                state="pending",
-                commitment=commitment(detail).hex(),
-                detail_sealed=sealed,
-                updated=now,
-            )
+    # --- keeping
+
+    def _check_people(self, patient: str, terms: GrantTerms) -> None:
+        """Raise ``NotFound`` for a patient or guardian that is not stored here, ``InvalidRequest``
+        for the wrong one.
+        """
+        resource = self._records.read("Patient", patient).resource()
+        terms.check_guardian(
+            resource.get("birthDate"), age_of_consent=self.rules.age_of_consent, now=int(self._clock())
         )
+        if terms.guardian is None:
+            return
+        kind, _, id = terms.guardian.partition("/")
+        if kind != "RelatedPerson":
+            raise InvalidRequest("a guardian is a RelatedPerson of this node / 监护人须为本节点的关系人记录")
+        related = self._records.read("RelatedPerson", id).resource()
+        if (related.get("patient") or {}).get("reference") != f"Patient/{patient}" or related.get("active") is False:
+            raise InvalidRequest("the guardian is another patient's / 监护人与患者不符")
 
-    def _submit(self, grant_id: str) -> Grant:
+    def _detail(self, grant_id: str, patient: str, consent_id: str, terms: GrantTerms) -> dict[str, Any]:
+        return {
+            "v": 1,
+            "grant": grant_id,
+            "org": self._org,
+            "patient": f"Patient/{patient}",
+            "consent": f"Consent/{consent_id}",
+            "terms": terms.value(),
+            "salt": secrets.token_hex(SALT_BYTES),
+        }
+
+    def _retell(self, connection: Connection, row: Row[Any], terms: GrantTerms, state: str) -> None:
+        """Store new terms: a fresh salt and commitment, and the Consent's next version."""
+        detail = self._detail(row.grant_id, row.patient_id, row.consent_id, terms)
+        now = int(self._clock())
+        self._store.retell(connection, row, detail, commitment(detail).hex(), state, now)
+        self._put_consent(connection, row.grant_id, row.patient_id, row.consent_id, terms, state)
+
+    def _put_consent(
+        self, connection: Connection, grant_id: str, patient: str, consent_id: str, terms: GrantTerms, state: str
+    ) -> None:
+        consent = consent_resource(
+            id=consent_id, grant=grant_id, patient=f"Patient/{patient}", org=self._org, terms=terms,
+            status=_CONSENT_STATUS.get(state, "active"), now=int(self._clock()),
+        )  # fmt: skip
+        self._records.put(connection, consent, _lineage(self._org, consent), f"Patient/{patient}")
+
+    def _end_consent(self, connection: Connection, row: Row[Any]) -> None:
+        """Store the Consent's next version, inactive."""
+        consent = {**self._records.read("Consent", row.consent_id).resource(), "status": "inactive"}
+        self._records.put(connection, consent, _lineage(self._org, consent), f"Patient/{row.patient_id}")
+
+    # --- the ledger
+
+    def _to_ledger(self, grant: Grant) -> Grant:
+        try:
+            return self._submit(grant.id, grant.state)
+        except ChainError:
+            return grant
+
+    def _submit(self, grant_id: str, state: str) -> Grant:
+        if state == "revoking":
+            return self._submit_revocation(grant_id)
         with read_transaction(self._engine) as connection:
-            row = self._row(connection, grant_id)
+            row = self._store.row(connection, grant_id)
+        found = self._chain.state(f"grant/{grant_id}")
+        if found is not None and found["commitment"] == row.commitment:  # an earlier submission whose answer was lost
+            return self._settled(grant_id, state, "active", tx_id=found["tx"])
         body = {
             "grant": grant_id,
             "grantees": json.loads(row.grantees),
             "purposes": json.loads(row.purposes),
-            "from": row.valid_from,
             "until": row.valid_until,
             "commitment": row.commitment,
         }
-        found = self._chain.state(f"grant/{grant_id}")
-        if found is not None:  # an earlier submission whose answer was lost
-            return self._settled(grant_id, state="active", tx_id=found["tx"])
+        kind = "consent.grant" if state == "pending" else "consent.amend"
         try:
-            result = self._submitter.submit("consent.grant", body)
+            result = self._submitter.submit(kind, body if kind == "consent.amend" else {**body, "from": row.valid_from})
         except TransactionRejected as error:
-            self._settled(grant_id, state="refused", tx_id=None)
+            self._settled(grant_id, state, "refused")
             raise DisclosureRefused(error.code, f"the ledger refused the grant: {error} / 账本拒绝了授权") from error
-        return self._settled(grant_id, state="active", tx_id=result.tx_id)
+        return self._settled(grant_id, state, "active", tx_id=result.tx_id)
 
     def _submit_revocation(self, grant_id: str) -> Grant:
         found = self._chain.state(f"grant/{grant_id}")
         if found is None or found["status"] != "active":  # never got there, or an answer was lost
-            return self._settled(grant_id, state="revoked", revoke_tx_id=None if found is None else found["tx"])
+            return self._settled(grant_id, "revoking", "revoked", revoke_tx_id=None if found is None else found["tx"])
         try:
             result = self._submitter.submit("consent.revoke", {"grant": grant_id})
         except TransactionRejected as error:
             if error.code != Code.GRANT_REVOKED:
                 raise ChainUnavailable("the ledger did not take the revocation; it is tried again") from error
-            return self._settled(grant_id, state="revoked")
-        return self._settled(grant_id, state="revoked", revoke_tx_id=result.tx_id)
+            return self._settled(grant_id, "revoking", "revoked")
+        return self._settled(grant_id, "revoking", "revoked", revoke_tx_id=result.tx_id)
 
-    def _settled(self, grant_id: str, **values: Any) -> Grant:
+    def _settled(self, grant_id: str, before: str, state: str, **values: Any) -> Grant:
+        """Note what the ledger answered, unless the grant has been changed again meanwhile."""
         with write_transaction(self._engine) as connection:
-            self._set(connection, grant_id, **values)
-            row = self._row(connection, grant_id)
-        return Grant(grant_id, row.patient_id, f"Consent/{row.consent_id}", row.state, row.revoke_tx_id or row.tx_id)
-
-    def _set(self, connection: Connection, grant_id: str, **values: Any) -> None:
-        values["updated"] = int(self._clock())
-        connection.execute(update(_GRANT).where(_GRANT.c.grant_id == grant_id).values(**values))
-
-    def _row(self, connection: Connection, grant_id: str) -> Row[Any]:
-        row = connection.execute(select(_GRANT).where(_GRANT.c.grant_id == grant_id)).first()
-        if row is None:
-            raise NotFound("this node has given no grant of that id / 本节点没有该授权")
-        return row
-
-    def _end_consent(self, connection: Connection, row: Row[Any]) -> None:
-        """Store the Consent's next version, inactive."""
-        subject = f"Patient/{row.patient_id}"
-        consent = {**self._records.read("Consent", row.consent_id).resource(), "status": "inactive"}
-        self._records.put(connection, consent, _lineage(self._org, consent), subject)
+            if self._store.row(connection, grant_id).state == before:
+                self._store.set(connection, grant_id, int(self._clock()), state=state, **values)
+            return _grant(self._store.row(connection, grant_id))
 
 
-def _facts(row: Row[Any]) -> GrantFacts:
+def _grant(row: Row[Any]) -> Grant:
+    transaction = row.revoke_tx_id or row.tx_id
+    return Grant(row.grant_id, row.patient_id, f"Consent/{row.consent_id}", row.state, transaction)
+
+
+def _facts(row: Row[Any], terms: GrantTerms) -> GrantFacts:
     return GrantFacts(
         id=row.grant_id,
         consent=f"Consent/{row.consent_id}",
-        grantees=frozenset(json.loads(row.grantees)),
-        purposes=frozenset(json.loads(row.purposes)),
-        valid_from=row.valid_from,
-        valid_until=row.valid_until,
-        active=row.state in ("active", "pending"),
+        grantees=frozenset(terms.grantees),
+        purposes=frozenset(terms.purposes),
+        valid_from=terms.valid_from,
+        valid_until=terms.valid_until,
+        active=row.state in LIVE,
         ledger=None,
-        categories=None if row.categories is None else frozenset(json.loads(row.categories)),
-        labels=frozenset(json.loads(row.labels)),
-        period=(row.date_from, row.date_until),
+        categories=None if terms.categories is None else frozenset(terms.categories),
+        labels=frozenset(terms.labels),
+        period=terms.period,
+        exclusions=terms.exclusions,
+        roles=frozenset(terms.roles),
+        sensitive=terms.sensitive,
+        copies_days=terms.copies_days,
     )
 
 
@@ -309,53 +391,4 @@ def _lineage(org: str, consent: Mapping[str, Any]) -> Lineage:
     return Lineage(f"consent:{org}", sm3(canonical.dump(dict(consent))), ADAPTER)
 
 
-def _consent(consent_id: str, grant_id: str, patient: str, org: str, terms: GrantTerms, now: int) -> dict[str, Any]:
-    """Return the FHIR Consent (R4; IHE PCF intermediate: one permit provision with its limits)."""
-    provision: dict[str, Any] = {
-        "type": "permit",
-        "period": {"start": _instant(terms.valid_from), "end": _instant(terms.valid_until)},
-        "actor": [
-            {
-                "role": _concept("http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "IRCP"),
-                "reference": {"type": "Organization", "identifier": {"system": USCC_SYSTEM, "value": grantee}},
-            }
-            for grantee in sorted(terms.grantees)
-        ],
-        "action": [_concept("http://terminology.hl7.org/CodeSystem/consentaction", "access")],
-        "purpose": [{"system": ACT_REASON, "code": purpose} for purpose in sorted(terms.purposes)],
-    }
-    if terms.categories is not None:
-        types = sorted(set(terms.categories) & set(CATEGORY_OF_TYPE))
-        coded = sorted(set(terms.categories) - set(CATEGORY_OF_TYPE))
-        if types:
-            provision["class"] = [{"system": "http://hl7.org/fhir/resource-types", "code": type} for type in types]
-        if coded:
-            provision["code"] = [_concept("urn:yiqiao:category", category) for category in coded]
-    if terms.labels:
-        provision["securityLabel"] = [{"system": CONFIDENTIALITY, "code": label} for label in sorted(terms.labels)]
-    period = {name: value for name, value in zip(("start", "end"), terms.period, strict=True) if value}
-    if period:
-        provision["dataPeriod"] = period
-    return {
-        "resourceType": "Consent",
-        "id": consent_id,
-        "meta": {"profile": ["https://profiles.ihe.net/ITI/PCF/StructureDefinition/IHE.PCF.consentIntermediate"]},
-        "identifier": [{"system": GRANT_IDENTIFIER, "value": grant_id}],
-        "status": "active",
-        "scope": _concept("http://terminology.hl7.org/CodeSystem/consentscope", "patient-privacy"),
-        "category": [_concept("http://loinc.org", "59284-0")],
-        "patient": {"reference": patient},
-        "dateTime": _instant(now),
-        "performer": [{"reference": patient}],
-        "organization": [{"type": "Organization", "identifier": {"system": USCC_SYSTEM, "value": org}}],
-        "policyRule": _concept("http://terminology.hl7.org/CodeSystem/v3-ActCode", "OPTOUT"),
-        "provision": {"type": "deny", "provision": [provision]},
-    }
-
-
-def _concept(system: str, code: str) -> dict[str, Any]:
-    return {"coding": [{"system": system, "code": code}]}
-
-
-def _instant(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+__all__ = ["Confirmation", "ConsentRules", "ConsentService", "Grant", "GrantTerms"]

@@ -13,7 +13,8 @@ whether there is no such patient, no grant, or the wrong one.
 
 What is then released follows from ``Scope``: categories, clinical period, and security labels. Labels up to
 confidentiality "N" are covered by any grant; higher ones and sensitivity codes (v3-ActCode, such as HIV or PSY) only
-where the grant names them. An emergency covers up to "R" and every sensitivity code, never "V".
+where the grant names them. A grant for sensitive information covers that and nothing else. What a grant excepts is left
+out. An emergency covers up to "R" and every sensitivity code, never "V".
 """
 
 from __future__ import annotations
@@ -30,11 +31,17 @@ EMERGENCY_PURPOSES = frozenset({"TREAT", "ETREAT", "BTG"})
 EMERGENCY_REASONS = frozenset({"ETREAT", "BTG", "UNCONSCIOUS", "LIFE-THREATENING", "MASS-CASUALTY"})
 """Why the patient could not be asked; the first two are v3-ActReason codes, the others this consortium's."""
 EMERGENCY_ROLES = frozenset({"physician", "nurse", "emergency-physician"})
+ROLES = EMERGENCY_ROLES | {
+    *("pharmacist", "technician", "midwife", "therapist", "clerk", "administrator", "researcher", "payer-clerk"),
+    *("public-health", "patient", "system"),
+}
+"""Roles of whoever asks at the requesting institution, which signs for it. Others are not known here."""
 MIN_REASON_CHARACTERS = 4  # "急诊抢救" is a reason; an empty or one-letter text is not
 MAX_REASON_CHARACTERS = 500
 
 CONFIDENTIALITY = "http://terminology.hl7.org/CodeSystem/v3-Confidentiality"
 SENSITIVITY = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
+MAX_EXPLAINED = 10  # grants told of in one AuditEvent
 _LEVELS = {level: rank for rank, level in enumerate("ULMNRV")}
 _NORMAL, _RESTRICTED = _LEVELS["N"], _LEVELS["R"]
 
@@ -96,10 +103,21 @@ class AskedFor:
 
 
 @dataclass(frozen=True, slots=True)
+class Exclusion:
+    """What a grant leaves out: records for which every condition given here holds. Empty and None: no condition."""
+
+    categories: tuple[str, ...] | None = None
+    labels: tuple[str, ...] = ()
+    period: tuple[str | None, str | None] = (None, None)
+    grantees: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class GrantFacts:
     """One grant of the patient: what this node recorded, and ``ledger``, the ledger's state ``grant/<id>`` or None.
 
-    Times are Unix seconds; ``period`` limits the clinical date of what may be released, as ISO dates.
+    Times are Unix seconds; ``period`` limits the clinical date of what may be released, as ISO dates. ``sensitive``: it
+    covers records with its labels and no others. ``copies_days``: how long the recipient may keep copies.
     """
 
     id: str
@@ -113,6 +131,10 @@ class GrantFacts:
     categories: frozenset[str] | None = None
     labels: frozenset[str] = frozenset()
     period: tuple[str | None, str | None] = (None, None)
+    exclusions: tuple[Exclusion, ...] = ()
+    roles: frozenset[str] = frozenset()
+    sensitive: bool = False
+    copies_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,21 +145,38 @@ class Scope:
     labels: frozenset[str]
     period: tuple[str | None, str | None] = (None, None)
     emergency: bool = False
+    exclusions: tuple[Exclusion, ...] = ()
+    sensitive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """The outcome. ``rule`` names what decided, for the holder's audit; ``scope`` is set when permitted."""
+    """The outcome. ``rule`` names what decided, for the holder's audit; ``scope`` is set when permitted.
+
+    ``considered`` lists each grant that was looked at with what it lacked ("covers" for the one that permits).
+    """
 
     permit: bool
     rule: str
     basis: Literal["grant", "emergency"] | None = None
     grant: GrantFacts | None = None
     scope: Scope | None = None
+    considered: tuple[tuple[str, str], ...] = ()
+
+    def explained(self) -> str:
+        """Return the decision in one line for the audit trail: the rule, and what became of each grant."""
+        looked = "; ".join(f"grant {grant}: {lacking}" for grant, lacking in self.considered[:MAX_EXPLAINED])
+        return f"{'permitted' if self.permit else 'denied'}: {self.rule}" + (f" ({looked})" if looked else "")
 
 
 def decide(
-    asked: AskedFor, *, member: Mapping[str, Any] | None, holds_records: bool, grants: Sequence[GrantFacts], now: int
+    asked: AskedFor,
+    *,
+    member: Mapping[str, Any] | None,
+    holds_records: bool,
+    grants: Sequence[GrantFacts],
+    now: int,
+    emergency_roles: frozenset[str] = EMERGENCY_ROLES,
 ) -> Decision:
     """Decide a request. ``member`` is the ledger's record of the requester, ``now`` Unix seconds (the newest known)."""
     if member is None:
@@ -148,19 +187,21 @@ def decide(
         return _deny("purpose-unknown")
     if not holds_records:
         return _deny("no-patient")
+    if asked.role and asked.role not in ROLES:
+        return _deny("role-unknown")
     if asked.emergency is not None:
-        return _decide_emergency(asked)
+        return _decide_emergency(asked, emergency_roles)
     return _decide_by_grant(asked, grants, now)
 
 
-def _decide_emergency(asked: AskedFor) -> Decision:
+def _decide_emergency(asked: AskedFor, roles: frozenset[str]) -> Decision:
     if asked.emergency not in EMERGENCY_REASONS:
         return _deny("emergency-reason-unknown")
     if asked.purpose not in EMERGENCY_PURPOSES:
         return _deny("emergency-purpose")
     if not MIN_REASON_CHARACTERS <= len(asked.reason.strip()) <= MAX_REASON_CHARACTERS:
         return _deny("emergency-text")
-    if asked.role not in EMERGENCY_ROLES:
+    if asked.role not in roles:
         return _deny("emergency-role")
     scope = Scope(asked.categories, frozenset(), emergency=True)
     return Decision(True, "emergency", "emergency", scope=scope)
@@ -169,19 +210,27 @@ def _decide_emergency(asked: AskedFor) -> Decision:
 def _decide_by_grant(asked: AskedFor, grants: Sequence[GrantFacts], now: int) -> Decision:
     """Permit by the first grant that covers everything; otherwise name what the nearest one lacked."""
     nearest, rank = "no-grant", -1
-    for grant in grants:
+    considered: list[tuple[str, str]] = []
+    for grant in sorted(grants, key=lambda each: each.sensitive):  # those for sensitive information last
         if asked.grant is not None and grant.id != asked.grant:
             continue
         lacking, passed = _lacking(asked, grant, now)
+        considered.append((grant.id, lacking or "covers"))
         if lacking is None:
-            categories = grant.categories
-            if asked.categories is not None:
-                categories = asked.categories if categories is None else _common(asked.categories, categories)
-            scope = Scope(categories, grant.labels, grant.period)
-            return Decision(True, "grant", "grant", grant, scope)
+            scope = _scope(asked, grant)
+            return Decision(True, "grant", "grant", grant, scope, tuple(considered))
         if passed > rank:
             nearest, rank = lacking, passed
-    return _deny(nearest)
+    return Decision(False, nearest, considered=tuple(considered))
+
+
+def _scope(asked: AskedFor, grant: GrantFacts) -> Scope:
+    """Return what a covering grant lets this requester have of what it asked for."""
+    categories = grant.categories
+    if asked.categories is not None:
+        categories = asked.categories if categories is None else _common(asked.categories, categories)
+    excluded = tuple(each for each in grant.exclusions if not each.grantees or asked.requester in each.grantees)
+    return Scope(categories, grant.labels, grant.period, exclusions=excluded, sensitive=grant.sensitive)
 
 
 def _lacking(asked: AskedFor, grant: GrantFacts, now: int) -> tuple[str | None, int]:
@@ -193,6 +242,7 @@ def _lacking(asked: AskedFor, grant: GrantFacts, now: int) -> tuple[str | None, 
     conditions = (
         ("wrong-grantee", asked.requester in grant.grantees),
         ("wrong-purpose", asked.purpose in grant.purposes),
+        ("wrong-role", not grant.roles or asked.role in grant.roles),
         ("grant-revoked", grant.active),
         ("grant-not-on-ledger", grant.ledger is not None),
         ("wrong-grantee", asked.requester in ledger.get("grantees", ())),
@@ -237,10 +287,31 @@ def covers(scope: Scope, resource: Mapping[str, Any]) -> bool:
         return False
     if resource["resourceType"] == "Patient":
         return True
+    if scope.sensitive and not scope.labels & _labels(resource):
+        return False
     allowed = scope.categories
     if allowed is not None and resource["resourceType"] not in allowed and not categories & allowed:
         return False
+    if any(_excluded(each, resource, categories) for each in scope.exclusions):
+        return False
     return _within(scope.period, resource)
+
+
+def _excluded(exclusion: Exclusion, resource: Mapping[str, Any], categories: frozenset[str]) -> bool:
+    """Whether an exception leaves a resource out; one without a date is left out by any period."""
+    named = exclusion.categories
+    if named is not None and resource["resourceType"] not in named and not categories & set(named):
+        return False
+    if exclusion.labels and not set(exclusion.labels) & _labels(resource):
+        return False
+    if exclusion.period == (None, None):
+        return True
+    begin, _ = _clinical_days(resource)
+    return begin is None or _within(exclusion.period, resource)
+
+
+def _labels(resource: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(str(each.get("code", "")) for each in (resource.get("meta") or {}).get("security", ()))
 
 
 def _labels_allow(scope: Scope, resource: Mapping[str, Any]) -> bool:

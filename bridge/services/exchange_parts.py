@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from bridge.services.consent import ConsentService
+from bridge.services.confirmation import Confirmations
+from bridge.services.consent import ConsentRules, ConsentService
 from bridge.services.exchange import ExchangeService
 from bridge.services.ledger_events import LedgerEvents
 from bridge.services.localisation import LocalisationClient, LocalisationIndex, LocalisationRegistrar, LocalPatients
@@ -19,6 +20,8 @@ from bridge.services.release_content import ContentBuilder
 from bridge.storage.disclosures import DisclosureStore
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from sqlalchemy import Engine
 
     from anchor.chain.client import ChainClient
@@ -44,6 +47,8 @@ class ExchangeTerms:
     quorum: int
     keys: KeyStore
     base_url: str
+    consent: ConsentRules = field(default_factory=ConsentRules)
+    signature_anchors: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +95,17 @@ def assemble_exchange(
     pseudonyms = PseudonymClient(peers, node.id, terms.authority, terms.scope, service if own else None)
     localisation = LocalisationClient(peers, node.id, terms.authority, index if own else None)
     events = LedgerEvents(engine, submitter, chain, key, timeout_seconds=terms.release_timeout_seconds, clock=clock)
-    consent = ConsentService(engine, records, keyring, submitter, chain, node.id, clock)
+    consent = ConsentService(
+        engine,
+        records,
+        keyring,
+        submitter,
+        chain,
+        node.id,
+        clock,
+        rules=terms.consent,
+        confirmations=Confirmations(engine, keyring, anchors=terms.signature_anchors, clock=clock),
+    )
     store = DisclosureStore(engine, keyring)
 
     def receipts(memo: ChainClient) -> ReceiptService:

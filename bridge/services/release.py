@@ -167,7 +167,7 @@ class ReleaseService:
     def _decide(self, asked: SignedRequest, member: Mapping[str, Any]) -> Answer:
         decision, patients = self._judge(asked, member)  # (3)
         if not decision.permit:
-            raise self._deny(asked, decision.rule, patients)
+            raise self._deny(asked, decision, patients)
         grant = decision.grant.id if decision.grant else None
         try:
             permit = self._events.commit(
@@ -175,7 +175,7 @@ class ReleaseService:
             )
         except TransactionRejected as error:
             if error.code != "already-done":
-                raise self._deny(asked, f"ledger:{error.code}", patients) from error
+                raise self._deny(asked, Decision(False, f"ledger:{error.code}"), patients) from error
             permit = Recorded(None)
         except ChainError as error:
             raise PeerUnavailable("the ledger did not take the permission in time; ask again") from error
@@ -199,11 +199,10 @@ class ReleaseService:
             self._store.keep(connection, asked.id, released, int(self._clock()))
         return self._release(asked, released, facts)
 
-    def _deny(self, asked: SignedRequest, rule: str, patients: list[str]) -> DisclosureRefused:
+    def _deny(self, asked: SignedRequest, decision: Decision, patients: list[str]) -> DisclosureRefused:
         """Record a denial here and on the ledger, and return the error to raise. The ledger's reason tells nothing."""
-        facts = replace(
-            self._facts(asked, Decision(False, rule), patients), outcome=SERIOUS_FAILURE, description=f"denied: {rule}"
-        )
+        rule = decision.rule
+        facts = replace(self._facts(asked, decision, patients), outcome=SERIOUS_FAILURE)
         with write_transaction(self._engine) as connection:
             self._store.set(connection, asked.id, int(self._clock()), state="denied", reason=rule[:64])
             self._audit.record_decision(facts, connection)
@@ -334,7 +333,7 @@ class ReleaseService:
             holder=self._node,
             requester=Party(statement["requester"]),
             outcome=SUCCESS,
-            description=f"permitted: {decision.rule}",
+            description=decision.explained(),
             patient=f"Patient/{patients[0]}" if patients else None,
             consent=decision.grant.consent if decision.grant else None,
             practitioner=statement["practitioner"],

@@ -72,10 +72,11 @@ class LocalisedPatient(SQLModel, table=True):
 
 
 class ConsentGrant(SQLModel, table=True):
-    """A grant given at this node. ``detail_sealed`` opens the ledger's commitment: salt, patient and limits.
+    """A grant given at this node. ``detail_sealed`` opens the ledger's commitment: patient, all terms, and the salt.
 
-    ``state``: pending (the ledger has not answered), active, revoking, revoked, refused. ``categories``: null means
-    all.
+    ``state``: draft (waits for the patient's confirmation), pending (the ledger has not answered), active, amending
+    (active; the ledger has not answered for the newest terms), revoking, revoked, refused. What could tell something
+    of the patient's health (categories, labels, exceptions) stands in the sealed detail only.
     """
 
     __tablename__ = "consent_grant"
@@ -84,18 +85,29 @@ class ConsentGrant(SQLModel, table=True):
     consent_id: str = Field(max_length=64)
     grantees: str
     purposes: str
-    categories: str | None = None
-    labels: str = "[]"
-    date_from: str | None = Field(default=None, max_length=10)
-    date_until: str | None = Field(default=None, max_length=10)
     valid_from: int = Field(sa_type=BigInteger)
     valid_until: int = Field(sa_type=BigInteger)
-    state: str = Field(max_length=16)
+    state: str = Field(index=True, max_length=16)
     commitment: str = Field(max_length=64)
     detail_sealed: bytes
     tx_id: str | None = Field(default=None, max_length=64)
     revoke_tx_id: str | None = Field(default=None, max_length=64)
     updated: int = Field(sa_type=BigInteger)
+
+
+class ConsentCode(SQLModel, table=True):
+    """A one-time code that confirms a draft consent: ``code_sealed`` until it was fetched for
+    delivery, then blind only.
+    """
+
+    __tablename__ = "consent_code"
+    grant_id: str = Field(primary_key=True, max_length=32)
+    consent_id: str = Field(max_length=64)
+    patient_id: str = Field(max_length=64)
+    code_blind: bytes
+    code_sealed: bytes | None = None
+    expires: int = Field(sa_type=BigInteger)
+    tries: int
 
 
 class Disclosure(SQLModel, table=True):

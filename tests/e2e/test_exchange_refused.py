@@ -87,7 +87,8 @@ def test_denied(world: World, before: Callable[[World], None], asked: dict[str, 
     state = world[A].chain.state(f"request/{outcome.request}")
     assert (state["status"], state["deny"]["reason"]) == ("denied", "not-permitted")
     (at_a,) = world[A].audits()
-    assert (at_a["outcome"], at_a["outcomeDesc"]) == ("8", f"denied: {rule}")
+    assert at_a["outcome"] == "8"
+    assert at_a["outcomeDesc"].startswith(f"denied: {rule}")
     (at_b,) = world[B].audits()
     assert at_b["outcome"] == "8"
 

@@ -8,9 +8,11 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from bridge.commands import exchange
-from bridge.commands.exchange import CHINA_TIME, NO_HOLDER, NOT_RECEIVED, REFUSED, _exit_code, _moment
+from bridge.commands import consent, exchange
+from bridge.commands.consent import moment
+from bridge.commands.exchange import NO_HOLDER, NOT_RECEIVED, REFUSED, _exit_code
 from bridge.services.exchange import HolderOutcome, LookupResult
+from bridge.services.grant_terms import CHINA_TIME
 
 WHO = ["--identifier", "urn:x|1", "--purpose", "TREAT"]
 
@@ -30,12 +32,19 @@ WHO = ["--identifier", "urn:x|1", "--purpose", "TREAT"]
             id="grant and emergency",
         ),
         pytest.param(
-            exchange.grant,
+            consent.grant,
             ["--patient", "urn:x|1", "--to", "B", "--purpose", "TREAT", "--until", "tomorrow"],
             "2026-12-31",
             id="no date",
         ),
-        pytest.param(exchange.revoke, ["abc"], "32 hexadecimal", id="no grant to revoke"),
+        pytest.param(consent.revoke, ["abc"], "32 hexadecimal", id="no grant to revoke"),
+        pytest.param(consent.amend, ["xyz"], "32 hexadecimal", id="no grant to change"),
+        pytest.param(
+            consent.grant,
+            ["--patient", "urn:x|1", "--to", "B", "--purpose", "TREAT", "--until", "2027-01-01", "--except", "all"],
+            "name=value",
+            id="no exception",
+        ),
     ],
 )
 def test_wrong_usage_is_said_in_one_sentence(command: click.Command, arguments: list[str], said: str) -> None:
@@ -46,7 +55,9 @@ def test_wrong_usage_is_said_in_one_sentence(command: click.Command, arguments: 
 
 
 @pytest.mark.parametrize(
-    "command", [exchange.lookup, exchange.grant, exchange.revoke], ids=["lookup", "grant", "revoke"]
+    "command",
+    [exchange.lookup, consent.grant, consent.amend, consent.revoke, consent.confirm, consent.list_],
+    ids=["lookup", "grant", "amend", "revoke", "confirm", "list"],
 )
 def test_help_has_an_example(command: click.Command) -> None:
     assert "yiqiao " in CliRunner().invoke(command, ["--help"]).output
@@ -61,13 +72,13 @@ def test_help_has_an_example(command: click.Command) -> None:
     ],
 )
 def test_dates(text: str, meant: datetime) -> None:
-    assert _moment(None, None, text) == int(meant.timestamp())  # type: ignore[arg-type]
+    assert moment(None, None, text) == int(meant.timestamp())  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("text", ["31.12.2026", "2026-13-01", "9999-12-31", ""])
 def test_what_is_no_date(text: str) -> None:
     with pytest.raises(click.BadParameter):
-        _moment(None, None, text)  # type: ignore[arg-type]
+        moment(None, None, text)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
