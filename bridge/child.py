@@ -152,6 +152,14 @@ def run_mllp(settings: Settings) -> None:
         asyncio.run(server.run(settings.worker.drain_seconds))
 
 
+def run_ledger(settings: Settings) -> None:
+    """Run this node's replica of the ledger until SIGTERM."""
+    from bridge.replica_process import run_replica
+    from bridge.wiring import load_signer
+
+    run_replica(settings, load_signer(settings).sign)
+
+
 def run_worker(settings: Settings, name: str) -> None:
     """Process the inbox and run the scheduled jobs until SIGTERM, then finish the batch that is in hand."""
     from bridge.jobs import Worker
@@ -178,6 +186,8 @@ def main(arguments: list[str]) -> int:
             run_peer(settings)
         elif name == "mllp":
             run_mllp(settings)
+        elif name == "ledger":
+            run_ledger(settings)
         else:
             run_worker(settings, name)
     except Exception as error:  # noqa: BLE001 - the process boundary; a traceback's values could hold patient data

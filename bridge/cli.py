@@ -52,6 +52,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "member": LazyCommand("bridge.commands.governance", "Admit, suspend and list members; rotate keys."),
     "keys": LazyCommand("bridge.commands.keys", "Show, protect and replace this node's keys."),
     "pki": LazyCommand("bridge.commands.pki", "Certificates: the consortium's authority and this node's own."),
+    "ledger": LazyCommand("bridge.commands.ledger", "Found, join, run and watch a ledger that the members replicate."),
     "trust": LazyCommand("bridge.commands.governance", "Write the consortium's trust file."),
     "bench": LazyCommand("bridge.commands.bench", "Measure this machine."),
 }

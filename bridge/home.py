@@ -6,9 +6,7 @@ not one. All files are readable by their owner only.
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import secrets
 import shutil
 import time
@@ -22,6 +20,7 @@ from anchor.errors import AnchorError
 from anchor.gm import PrivateKey, self_test
 from bridge.errors import SettingsError
 from bridge.settings import CONFIG_FILE, Settings, load_settings
+from bridge.settings_file import toml_value
 from bridge.settings_rules import KEY_FILES, check_settings
 from bridge.tokens import write_tokens
 from fhir_adapters.identifiers.uscc import uscc_problem
@@ -35,7 +34,10 @@ DEFAULT_CHAIN = "yiqiao"
 
 @dataclass(frozen=True, slots=True)
 class HomePlan:
-    """What is asked for. ``genesis``: the chain's genesis file; None for an authority that begins a chain."""
+    """What is asked for. ``genesis``: the chain's genesis file; None for an authority that begins a chain.
+
+    ``replicated``: the node will be one of those that replicate the ledger, founded or joined by `yiqiao ledger`.
+    """
 
     org: str
     name: str
@@ -50,6 +52,7 @@ class HomePlan:
     database: str
     ledger_url: str = ""
     genesis: Path | None = None
+    replicated: bool = False
 
 
 def create_home(home: Path, plan: HomePlan) -> Settings:
@@ -68,10 +71,10 @@ def create_home(home: Path, plan: HomePlan) -> Settings:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = _write_keys(home / KEYS_DIRECTORY)
         write_tokens(home / TOKENS_FILE, ())
-        genesis = _write_genesis(home / GENESIS_FILE, plan, keys)
+        genesis = None if plan.replicated else _write_genesis(home / GENESIS_FILE, plan, keys)
         _write(home / CONFIG_FILE, _config(plan, genesis).encode())
         settings = load_settings(home)
-        check_settings(settings)
+        check_settings(settings, ledger=not plan.replicated)
     except (SettingsError, AnchorError, OSError) as error:
         _remove(home, existed)
         if isinstance(error, OSError):
@@ -115,31 +118,30 @@ def _write_genesis(file: Path, plan: HomePlan, keys: tuple[PrivateKey, PrivateKe
     return genesis
 
 
-def _config(plan: HomePlan, genesis: chain_genesis.Genesis) -> str:
-    """Return config.toml: what differs from the built-in values, and nothing else."""
-    founder = next(member for member in genesis.members if "authority" in member["roles"])
+def _config(plan: HomePlan, genesis: chain_genesis.Genesis | None) -> str:
+    """Return config.toml: what differs from the built-in values, and nothing else. Joining a ledger adds the rest."""
     joins = bool(plan.ledger_url)
-    authority_url = plan.ledger_url if joins else plan.endpoint
+    if genesis is None:
+        ledger, exchange = {"engine": "cometbft", "chain": plan.chain}, {"authority": "", "authority_url": ""}
+    else:
+        founder = next(member for member in genesis.members if "authority" in member["roles"])
+        ledger = {"engine": "remote" if joins else "embedded", "chain": genesis.chain, "url": plan.ledger_url}
+        exchange = {"authority": founder["org"], "authority_url": plan.ledger_url if joins else plan.endpoint}
     tables: dict[str, dict[str, Any]] = {
         "node": {"org": plan.org, "name": plan.name, "roles": list(plan.roles), "endpoint": plan.endpoint,
                  "environment": plan.environment},
         "http": {"host": plan.http_host, "port": plan.http_port},
         "mllp": {"enabled": plan.mllp, "port": plan.mllp_port},
         "database": {"url": plan.database},
-        "ledger": {"engine": "remote" if joins else "embedded", "chain": genesis.chain, "url": plan.ledger_url},
-        "exchange": {"authority": founder["org"], "authority_url": authority_url},
+        "ledger": ledger,
+        "exchange": exchange,
     }  # fmt: skip
     lines = ["# Settings of this node; every other value: config/default.toml of the installation."]
     for table, values in tables.items():
-        lines += ["", f"[{table}]", *(f"{key} = {_toml(value)}" for key, value in values.items())]
+        lines += ["", f"[{table}]", *(f"{key} = {toml_value(value)}" for key, value in values.items())]
     if plan.mllp:
         lines += ["", "[[sources]]", 'name = "mllp"', 'kind = "hl7v2"', 'profile = "default"']
     return "\n".join(lines) + "\n"
-
-
-def _toml(value: str | int | bool | list[str]) -> str:
-    """Write a value as TOML; JSON's strings, numbers, booleans and arrays are TOML's but for one escape."""
-    return re.sub("\x7f", r"\\u007f", json.dumps(value, ensure_ascii=False))
 
 
 def _write(file: Path, content: bytes) -> None:

@@ -30,9 +30,14 @@ COMET_GENESIS = "config/genesis.json"
 Rule = Callable[[Settings], str | None]
 
 
-def check_settings(settings: Settings) -> None:
-    """Raise ``SettingsError`` naming every rule that the settings break."""
-    rules = (*RULES, *(PRODUCTION_RULES if settings.production else ()))
+def check_settings(settings: Settings, *, ledger: bool = True) -> None:
+    """Raise ``SettingsError`` naming every rule that the settings break.
+
+    ``ledger`` False is for a node that is still to join a replicated ledger.
+    """
+    rules = [*RULES, *(PRODUCTION_RULES if settings.production else ())]
+    if not ledger:
+        rules.remove(_ledger)
     problems = [problem for rule in rules if (problem := rule(settings)) is not None]
     if problems:
         raise SettingsError("; ".join(problems) + " / 配置不安全或不完整，拒绝启动")

@@ -249,6 +249,7 @@ def check_port(host: str, port: int, setting: str) -> None:
 
 def child_commands(settings: Settings) -> dict[str, list[str]]:
     """Return the commands of this node's children by name."""
-    names = ["web", *(["peer"] if settings.peer_tls.enabled else []), *(["mllp"] if settings.mllp.enabled else [])]
+    names = ["ledger"] if settings.ledger.engine == "cometbft" else []
+    names += ["web", *(["peer"] if settings.peer_tls.enabled else []), *(["mllp"] if settings.mllp.enabled else [])]
     names += [f"worker-{number + 1}" for number in range(settings.worker.processes)]
     return {name: [sys.executable, "-m", "bridge.child", name, str(settings.home)] for name in names}

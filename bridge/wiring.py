@@ -34,13 +34,13 @@ from bridge.services.anchoring import AnchoringService
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
 from bridge.services.consent import ConsentRules, ConsentService
+from bridge.services.drop_folder import DropFolder
 from bridge.services.erasure import ErasureService
 from bridge.services.evidence_status import EvidenceStatusService, Thresholds
 from bridge.services.exchange import ExchangeService
-from bridge.services.drop_folder import DropFolder
 from bridge.services.exchange_parts import ExchangeParts, ExchangeTerms, assemble_exchange
-from bridge.services.gossip import CheckpointGossip
 from bridge.services.file_intake import FileIntake
+from bridge.services.gossip import CheckpointGossip
 from bridge.services.identity import IdentityService
 from bridge.services.ingest import DEFAULT_PROFILE, IngestService
 from bridge.services.integrity import IntegrityService
@@ -248,7 +248,7 @@ def _add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
     clock: Clock = parts["clock"]
     signer: Signer = parts["signer"]
     genesis = read_genesis(settings)
-    tls, rules = settings.tls_identity(), _peer_rules(settings)
+    tls, rules = settings.tls_identity(), peer_rules(settings)
     gossip = CheckpointGossip(parts["engine"], settings.ledger.chain, signer.org, clock)
 
     def session(org: str) -> Session:
@@ -284,7 +284,8 @@ def _add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
     }
 
 
-def _peer_rules(settings: Settings) -> PeerRules:
+def peer_rules(settings: Settings) -> PeerRules:
+    """Return which addresses of members this node may dial."""
     networks = tuple(ip_network(network) for network in settings.exchange.private_networks)
     return PeerRules(https_only=settings.production, allow_local=not settings.production, networks=networks)
 

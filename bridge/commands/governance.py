@@ -243,13 +243,11 @@ def trust(home: Path, out: Path, quorum: int | None, mandatory: tuple[str, ...])
     Example:
       yiqiao trust --home ~/node --out trust.json
     """
-    from anchor.trust import Trust, majority
+    from bridge.ledger_status import trust_of
     from bridge.wiring import open_node
 
     with open_node(home) as node:
-        members = list(node.chain.state_with_prefix("member/").values())
-        chain = node.settings.ledger.chain
-    built = Trust.from_members(chain, quorum or majority(members), mandatory, members)
+        built = trust_of(node.chain, node.settings.ledger.chain, quorum, mandatory)
     out.write_bytes(built.dump())
     click.echo(f"wrote {out}; compare its fingerprint over another channel / 请通过其他渠道核对指纹")
     click.echo(built.fingerprint())

@@ -46,6 +46,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JS
 @click.option(
     "--genesis", type=click.Path(exists=True, dir_okay=False, path_type=Path), help="The ledger's genesis file."
 )
+@click.option("--replicated", is_flag=True, help="The members replicate the ledger; found or join it: yiqiao ledger.")
 @click.option("--chain", default="yiqiao", show_default=True, help="Name of a ledger that this node begins.")
 @click.option(
     "--database", default="sqlite:///node.sqlite3", show_default=True, help="SQLAlchemy URL; paths below HOME."
@@ -93,7 +94,8 @@ def _report_home(settings: Settings, as_json: bool) -> None:
     keys = settings.path(settings.keys.directory)
     click.echo(f"created {settings.home} for {settings.node.name} ({settings.node.org}) / 节点已创建")
     click.echo(f"back up {keys}: without these keys the records cannot be opened / 请备份密钥")
-    click.echo(f"next: yiqiao serve --home {settings.home}")
+    joined = settings.ledger.engine != "cometbft"
+    click.echo(f"next: yiqiao {'serve' if joined else 'ledger card'} --home {settings.home}")
 
 
 @click.command("serve")
@@ -116,6 +118,9 @@ def serve(home: Path) -> None:
         check_port(settings.http.host, settings.http.port, "http.port")
         if settings.mllp.enabled:
             check_port(settings.mllp.host, settings.mllp.port, "mllp.port")
+        if settings.ledger.engine == "cometbft":
+            check_port("127.0.0.1", settings.cometbft.rpc_port, "cometbft.rpc_port")
+            check_port(settings.cometbft.p2p_host, settings.cometbft.p2p_port, "cometbft.p2p_port")
         prepare_database(settings)
         configure_logging("supervisor")
         get_logger("supervisor").info("starting", org=settings.node.org, http=settings.http.port, pid=os.getpid())

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from anchor.chain.client import ChainClient
 
-_REMEMBERED = frozenset({"transaction", "checkpoint", "witnessed_checkpoint", "inclusion_proof", "consistency_proof", "finality"})
+_REMEMBERED = frozenset(
+    {"transaction", "checkpoint", "witnessed_checkpoint", "inclusion_proof", "consistency_proof", "finality"}
+)
 
 
 class MemoChain:

@@ -123,9 +123,11 @@ class Replica:
         return comet.failure or "cometbft ended"
 
     def _comet_log(self, level: str, message: str, reason: str) -> None:
-        if message == CONSENSUS_FAILURE:
+        failed = message == CONSENSUS_FAILURE
+        if failed:
             self._failed = reason
-        self._log("error" if level == "error" else "info", f"cometbft: {message} {reason}".strip())
+        # What it calls errors are mostly peers coming and going.
+        self._log("error" if failed else "info", f"cometbft {level}: {message} {reason}".strip())
 
     def _misbehaviour(self, what: object) -> None:
         self._log("error", f"a validator was proven to have misbehaved: {what}")
