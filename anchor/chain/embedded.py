@@ -23,9 +23,9 @@ from typing import Any
 from anchor import checkpoint
 from anchor import genesis as genesis_file
 from anchor.chain.client import CommittedTransaction, Health, StateProof, TransactionResult
-from anchor.chain.embedded_replay import StoredBlock
 from anchor.chain.embedded_sequencer import Sequencer
 from anchor.chain.embedded_store import LedgerFile, TransactionRow, decode_state, storage_errors
+from anchor.chain.embedded_stored import StoredBlock
 from anchor.chain.embedded_tail import check_tail
 from anchor.chain.embedded_witness import accept_cosignatures, with_cosignatures, witnessed_size
 from anchor.chain.embedded_writer import BlockWriter

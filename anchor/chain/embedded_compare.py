@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Protocol, TypeVar
 
 from anchor import checkpoint
 from anchor.chain.embedded_store import LedgerFile
 from anchor.contracts.view import Value
 from anchor.errors import FormatError, VerificationError
 from anchor.gm import PublicKey
-from anchor.state_store import MemoryState
-from anchor.tiles import HASH_BYTES, TILE_WIDTH
-from anchor.transaction import encode
+
+_Key = TypeVar("_Key", str, int)
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,58 +23,65 @@ class Difference:
     what: str
 
 
-class ComparedTiles:
-    """Tiles as a replay gives them, held against those in the file."""
+class MemberStates(Protocol):
+    """Knows the members' records of a replayed ledger."""
 
-    def __init__(self, file: LedgerFile, differences: list[Difference]) -> None:
-        self._file = file
-        self._differences = differences
-        self._open: dict[int, tuple[int, bytes]] = {}
-
-    def read(self, level: int, index: int) -> bytes | None:
-        """Return the last tile written at a level (a log that only appends asks for no other)."""
-        kept = self._open.get(level)
-        return kept[1] if kept is not None and kept[0] == index else None
-
-    def write(self, level: int, index: int, data: bytes) -> None:
-        """Compare a tile with the file's, once it is whole or the log has ended (``finish``)."""
-        self._open[level] = (index, data)
-        if len(data) == TILE_WIDTH * HASH_BYTES:
-            self._compare(level, index, data)
-
-    def finish(self, *, whole: bool) -> None:
-        """Compare the partial tiles at the log's end; ``whole``: the replay came to it, so they hold nothing more."""
-        for level, (index, data) in self._open.items():
-            if len(data) < TILE_WIDTH * HASH_BYTES:
-                self._compare(level, index, data, whole=whole)
-
-    def _compare(self, level: int, index: int, data: bytes, *, whole: bool = True) -> None:
-        stored = self._file.read(level, index) or b""
-        if (stored if whole else stored[: len(data)]) != data:
-            self._differences.append(Difference(f"tile {level}/{index}", "is not what the transactions give"))
+    def get(self, key: str) -> Value | None:
+        """Return a value of the state, or None."""
 
 
-def compare_state(file: LedgerFile, state: MemoryState) -> list[Difference]:
-    """Return the state values and buckets that are not those of a replay."""
+def compare_tiles(file: LedgerFile, replayed: LedgerFile, *, whole: bool) -> list[Difference]:
+    """Return the tiles that are not those of a replay; ``whole``: it came to the log's end, so there are no others."""
     differences: list[Difference] = []
-    stored = set()
-    for key, content in file.all_states():
-        stored.add(key)
-        value = state.get(key)
-        if value is None:
-            differences.append(Difference(f"state {key}", "is in the file and follows from no transaction"))
-        elif encode(value) != content:
-            differences.append(Difference(f"state {key}", "is not what the transactions give"))
-    differences += [Difference(f"state {key}", "is missing") for key in sorted(state.values.keys() - stored)]
-    buckets = dict(file.buckets())
-    for number, pairs in state.buckets.items():
-        if buckets.pop(number, b"") != pairs:
-            differences.append(Difference(f"bucket {number}", "is not what the state gives"))
-    differences += [Difference(f"bucket {number}", "is of no state value") for number in sorted(buckets)]
+    seen = set()
+    for level, index, data in replayed.all_tiles():
+        seen.add((level, index))
+        stored = file.read(level, index) or b""
+        if (stored if whole else stored[: len(data)]) != data:
+            differences.append(Difference(f"tile {level}/{index}", "is not what the transactions give"))
+    if whole:
+        beyond = [(level, index) for level, index, _ in file.all_tiles() if (level, index) not in seen]
+        differences += [Difference(f"tile {level}/{index}", "is beyond the log's end") for level, index in beyond]
     return differences
 
 
-def compare_cosignatures(file: LedgerFile, state: MemoryState) -> list[Difference]:
+def compare_state(file: LedgerFile, replayed: LedgerFile) -> list[Difference]:
+    """Return the state values and buckets that are not those of a replay."""
+    differences: list[Difference] = []
+    for key, content, expected in _merged(file.all_states(), replayed.all_states()):
+        if expected is None:
+            differences.append(Difference(f"state {key}", "is in the file and follows from no transaction"))
+        elif content is None:
+            differences.append(Difference(f"state {key}", "is missing"))
+        elif content != expected:
+            differences.append(Difference(f"state {key}", "is not what the transactions give"))
+    for number, pairs, wanted in _merged(file.buckets(), replayed.buckets()):
+        if wanted is None:
+            differences.append(Difference(f"bucket {number}", "is of no state value"))
+        elif pairs != wanted:
+            differences.append(Difference(f"bucket {number}", "is not what the state gives"))
+    return differences
+
+
+def _merged(
+    stored: Iterator[tuple[_Key, bytes]], replayed: Iterator[tuple[_Key, bytes]]
+) -> Iterator[tuple[_Key, bytes | None, bytes | None]]:
+    """Yield (key, stored value, replayed value) of two sequences in key order, None where one has no such key."""
+    left, right = next(stored, None), next(replayed, None)
+    while left is not None or right is not None:
+        if right is None or (left is not None and left[0] < right[0]):
+            assert left is not None
+            yield left[0], left[1], None
+            left = next(stored, None)
+        elif left is None or right[0] < left[0]:
+            yield right[0], None, right[1]
+            right = next(replayed, None)
+        else:
+            yield left[0], left[1], right[1]
+            left, right = next(stored, None), next(replayed, None)
+
+
+def compare_cosignatures(file: LedgerFile, state: MemberStates) -> list[Difference]:
     """Return the cosignatures that are of no checkpoint of this ledger, or by no key of a member."""
     differences: list[Difference] = []
     for log_size in file.cosigned_sizes():
@@ -93,7 +101,7 @@ def compare_cosignatures(file: LedgerFile, state: MemoryState) -> list[Differenc
     return differences
 
 
-def signed_by_member(point: checkpoint.Checkpoint, signature: checkpoint.Signature, state: MemoryState) -> bool:
+def signed_by_member(point: checkpoint.Checkpoint, signature: checkpoint.Signature, state: MemberStates) -> bool:
     """Whether a signature verifies under one of its member's signing keys, past ones included."""
     member: Value = state.get(f"member/{signature.org}") or {"keys": []}
     for key in member["keys"]:

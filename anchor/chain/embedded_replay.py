@@ -8,58 +8,29 @@ difference and changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from anchor import checkpoint
 from anchor import genesis as genesis_file
 from anchor.chain.embedded_compare import (
-    ComparedTiles,
     Difference,
     compare_cosignatures,
     compare_state,
+    compare_tiles,
     signed_by_member,
 )
+from anchor.chain.embedded_scratch import IN_MEMORY, ScratchLedger, replay_block
 from anchor.chain.embedded_store import BlockRow, LedgerFile, pack_buckets
+from anchor.chain.embedded_stored import StoredBlock
 from anchor.errors import ChainCorrupt, FormatError
 from anchor.gm import sm3
-from anchor.ledger import BlockResult, Head, Ledger, block_header, ledger_checkpoint
-from anchor.state_store import MemoryState
-from anchor.tiles import TileLog
+from anchor.ledger import BlockResult, Head, Ledger, ledger_checkpoint
+from anchor.merkle import FrontierTree
+
+__all__ = ["Difference", "Progress", "StoredBlock", "check_ledger", "replay"]
 
 _PAGE = 64
 _MISSING = "is missing"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredBlock:
-    """A block as stored: its header and the envelopes of its transactions, and what the host signed after it."""
-
-    height: int
-    time: int
-    log_size: int
-    header: bytes
-    state_root: bytes
-    note: bytes
-    envelopes: tuple[bytes, ...]
-    tx_ids: tuple[str, ...]
-
-    @classmethod
-    def read(cls, file: LedgerFile, row: BlockRow) -> StoredBlock:
-        """Return a block with its transactions."""
-        before = file.log_size_before(row.height)
-        rows = file.transactions(before, max(row.log_size - before, 0))
-        return cls(
-            height=row.height,
-            time=row.time,
-            log_size=row.log_size,
-            header=row.header,
-            state_root=row.state_root,
-            note=row.note,
-            envelopes=tuple(one.envelope for one in rows),
-            tx_ids=tuple(one.tx_id.hex() for one in rows),
-        )
-
 
 Progress = Callable[[int, int], None]
 """Called with the height reached and the last height."""
@@ -74,23 +45,33 @@ def replay(genesis: bytes, blocks: Iterable[StoredBlock]) -> Ledger:
     ledger = Ledger.in_memory(parsed)
     previous = parsed.digest
     for block in blocks:
-        replay_block(ledger, block, previous)
+        found = replay_block(ledger, block, previous)
+        if isinstance(found, Difference):
+            raise ChainCorrupt(f"{found.where}: {found.what}")
         previous = sm3(block.header)
     return ledger
 
 
-def check_ledger(path: str | Path, genesis: bytes, progress: Progress | None = None) -> list[Difference]:
+def check_ledger(
+    path: str | Path, genesis: bytes, progress: Progress | None = None, *, scratch: str | Path = IN_MEMORY
+) -> list[Difference]:
     """Recompute a ledger file from its genesis and transactions, and return every difference found.
 
     The replay itself stops at the first block that does not follow; what is derived from the blocks before it is
-    compared all the same. Raises ``ChainUnavailable`` or ``ChainCorrupt`` when the file cannot be read at all.
+    compared all the same. ``scratch``: a file for the replay, which then needs no memory for the state and goes on
+    from where an interrupted check left that file; the caller removes it. Raises ``ChainUnavailable`` or
+    ``ChainCorrupt`` when the file cannot be read at all.
     """
     file = LedgerFile(path)
     try:
         with file.reading():
             if file.meta("genesis") != genesis:
                 return [Difference("genesis", "the file was begun with another genesis")]
-            return _FileCheck(file, genesis).run(progress)
+            replayed = ScratchLedger(genesis, scratch)
+            try:
+                return _FileCheck(file, genesis, replayed).run(progress)
+            finally:
+                replayed.close()
     finally:
         file.close()
 
@@ -98,50 +79,43 @@ def check_ledger(path: str | Path, genesis: bytes, progress: Progress | None = N
 class _FileCheck:
     """One run over a ledger file: the replay, block by block, and then the tables that follow from it."""
 
-    def __init__(self, file: LedgerFile, genesis: bytes) -> None:
+    def __init__(self, file: LedgerFile, genesis: bytes, replayed: ScratchLedger) -> None:
         self.differences: list[Difference] = []
         self._file = file
         self._genesis = genesis
-        self._state = MemoryState()
-        self._ledger = Ledger.in_memory(genesis_file.parse(genesis), state=self._state)
-        self._tiles = ComparedTiles(file, self.differences)
-        self._log = TileLog(self._tiles)
-        self._previous = sm3(genesis)
+        self._replayed = replayed
 
     def run(self, progress: Progress | None) -> list[Difference]:
         """Check everything and return the differences."""
         last = self._file.height()
         self._check_genesis()
         whole = not any(each.what == _MISSING for each in self.differences)
-        while whole and self._height < last:
-            whole = all(self._take(row) for row in self._file.blocks(self._height + 1, _PAGE))
+        while whole and self._replayed.height < last:
+            whole = self._take(self._file.blocks(self._replayed.height + 1, _PAGE))
             if progress is not None:
-                progress(self._height, last)
-        self._tiles.finish(whole=whole)
+                progress(self._replayed.height, last)
+        self.differences += compare_tiles(self._file, self._replayed.file, whole=whole)
         if whole:
-            if self._file.transaction_count() != self._ledger.head.log.size:
+            if self._file.transaction_count() != self._replayed.ledger.head.log.size:
                 self.differences.append(Difference("transactions", "there are others than the blocks name"))
-            self.differences += compare_state(self._file, self._state)
-            self.differences += compare_cosignatures(self._file, self._state)
+            self.differences += compare_state(self._file, self._replayed.file)
+            self.differences += compare_cosignatures(self._file, self._replayed.state)
         return self.differences
 
-    @property
-    def _height(self) -> int:
-        return self._ledger.head.height
-
-    def _take(self, row: BlockRow) -> bool:
-        """Replay one stored block; returns whether it follows."""
-        if row.height != self._height + 1:
-            self.differences.append(Difference(f"block {self._height + 1}", _MISSING))
+    def _take(self, rows: list[BlockRow]) -> bool:
+        """Replay a page of stored blocks; returns whether all follow."""
+        expected = self._replayed.height + 1
+        following = [row for number, row in enumerate(rows, start=expected) if row.height == number]
+        blocks = [StoredBlock.read(self._file, row) for row in following]
+        results, difference = self._replayed.take(blocks)
+        for row, result in zip(following, results, strict=False):  # shorter when one does not follow
+            self._check_row(row, result)
+        if difference is not None:
+            self.differences.append(difference)
             return False
-        block = StoredBlock.read(self._file, row)
-        found = _replay_block(self._ledger, block, self._previous)
-        if isinstance(found, Difference):
-            self.differences.append(found)
+        if len(following) < len(rows) or not rows:
+            self.differences.append(Difference(f"block {self._replayed.height + 1}", _MISSING))
             return False
-        self._check_row(row, found)
-        self._log.append([one.leaf for one in found.accepted])
-        self._previous = sm3(block.header)
         return True
 
     def _check_row(self, row: BlockRow, result: BlockResult) -> None:
@@ -156,7 +130,7 @@ class _FileCheck:
     def _check_note(self, where: str, note: bytes) -> None:
         """Check the host's signature on the checkpoint after a block; its host may be any member, at any time."""
         signed = checkpoint.parse(note)
-        if not any(signed_by_member(signed.checkpoint, one, self._state) for one in signed.signatures):
+        if not any(signed_by_member(signed.checkpoint, one, self._replayed.state) for one in signed.signatures):
             self.differences.append(Difference(where, "has a checkpoint that no member signed"))
 
     def _check_genesis(self) -> None:
@@ -165,8 +139,8 @@ class _FileCheck:
         if not rows or rows[0].height != 0:
             self.differences.append(Difference("block 0", _MISSING))
             return
-        row, head = rows[0], self._ledger.head
-        expected = (head.time, 0, self._genesis, self._ledger.tree.root, b"", b"")
+        row, (first, *_) = rows[0], self._replayed.file.blocks(0, 1)
+        expected = (first.time, 0, self._genesis, first.state_root, b"", b"")
         if (row.time, row.log_size, row.header, row.state_root, row.frontier, row.buckets) != expected:
             self.differences.append(Difference("block 0", "is not what the genesis file gives"))
         try:
@@ -174,51 +148,8 @@ class _FileCheck:
         except FormatError:
             self.differences.append(Difference("block 0", "has a checkpoint that cannot be read"))
             return
-        if signed.checkpoint != ledger_checkpoint(self._ledger.chain, head, self._ledger.tree.root):
+        head = Head(0, first.time, FrontierTree())
+        if signed.checkpoint != ledger_checkpoint(self._replayed.ledger.chain, head, first.state_root):
             self.differences.append(Difference("block 0", "has a checkpoint of another state or log"))
         else:
             self._check_note("block 0", row.note)
-
-
-def replay_block(ledger: Ledger, block: StoredBlock, previous: bytes) -> BlockResult:
-    """Apply a stored block to ``ledger``, commit it and return it; ``previous`` is the hash of the block before.
-
-    Raises ``ChainCorrupt``, leaving the ledger before the block, when it does not follow.
-    """
-    found = _replay_block(ledger, block, previous)
-    if isinstance(found, Difference):
-        raise ChainCorrupt(f"{found.where}: {found.what}")
-    return found
-
-
-def _replay_block(ledger: Ledger, block: StoredBlock, previous: bytes) -> BlockResult | Difference:
-    """Apply a stored block and commit it; or return what does not hold, leaving the ledger before the block."""
-    where = f"block {block.height}"
-    result = ledger.apply_block(block.envelopes, block.time)
-    if result.height != block.height or result.time != block.time:
-        return Difference(where, "does not follow the block before it in height and time")
-    for position, answer in enumerate(result.results):
-        if not answer.ok:
-            return Difference(f"{where}, transaction {position}", f"is refused on replay ({answer.code})")
-    if tuple(answer.tx_id for answer in result.results) != block.tx_ids:
-        return Difference(where, "has transactions under other ids than their own")
-    header = block_header(
-        chain=ledger.chain,
-        height=result.height,
-        time=result.time,
-        previous=previous,
-        tx_ids=[one.transaction.tx_id for one in result.accepted],
-        app_hash=result.app_hash,
-        log_size=result.log.size,
-    )
-    if header != block.header or result.state_root != block.state_root or result.log.size != block.log_size:
-        return Difference(where, "has another header, state root or size than its transactions give")
-    head = Head(result.height, result.time, result.log)
-    try:
-        signed = checkpoint.parse(block.note)
-    except FormatError:
-        return Difference(where, "has a checkpoint that cannot be read")
-    if signed.checkpoint != ledger_checkpoint(ledger.chain, head, result.state_root):
-        return Difference(where, "has a checkpoint of another state or log")
-    ledger.commit(result)
-    return result

@@ -109,12 +109,15 @@ def storage_errors() -> Iterator[None]:
 class LedgerFile:
     """One connection to the ledger's file. Not for use by two threads at once."""
 
-    def __init__(self, path: str | Path) -> None:
-        """Open or create the file; raises ``ChainUnavailable`` or ``ChainCorrupt``."""
+    def __init__(self, path: str | Path, *, durable: bool = True) -> None:
+        """Open or create the file; raises ``ChainUnavailable`` or ``ChainCorrupt``.
+
+        ``durable`` False is for files that can be made again: a commit then waits for no disk.
+        """
         with storage_errors():
             self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             self._db.execute("PRAGMA journal_mode = WAL")
-            self._db.execute("PRAGMA synchronous = FULL")
+            self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
             self._db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
 
     def close(self) -> None:
@@ -252,6 +255,11 @@ class LedgerFile:
         position = level << _TILE_LEVEL_BITS | index
         row = self._db.execute("SELECT hashes FROM tile WHERE position = ?", (position,)).fetchone()
         return None if row is None else bytes(row[0])
+
+    def all_tiles(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield level, index and hashes of every tile."""
+        for position, hashes in self._db.execute("SELECT position, hashes FROM tile ORDER BY position"):
+            yield position >> _TILE_LEVEL_BITS, position & ((1 << _TILE_LEVEL_BITS) - 1), hashes
 
     def write(self, level: int, index: int, data: bytes) -> None:
         """Keep a tile, within ``writing``."""

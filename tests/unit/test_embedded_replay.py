@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from anchor import transaction
-from anchor.chain import embedded_sequencer, embedded_store
+from anchor.chain import embedded_replay, embedded_sequencer, embedded_store
 from anchor.chain.embedded import EmbeddedChain
 from anchor.chain.embedded_replay import check_ledger, replay
 from anchor.errors import ChainCorrupt, ChainUnavailable
@@ -54,6 +54,45 @@ def test_a_sound_file_has_no_difference_and_progress_reaches_its_end(path: Path)
     seen: list[tuple[int, int]] = []
     assert check_ledger(path, genesis_bytes(), lambda done, last: seen.append((done, last))) == []
     assert seen[-1] == (3, 3)
+
+
+class Stopped(Exception):
+    pass
+
+
+def test_an_interrupted_check_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded_replay, "_PAGE", 1)
+    file, scratch = tmp_path / "ledger.sqlite3", tmp_path / "scratch.sqlite3"
+    chain = open_chain(file)
+    chain.submit([envelope(seq) for seq in range(1, 21)])
+    chain.close()
+    reached: list[int] = []
+
+    def stop_at_three(done: int, last: int) -> None:
+        reached.append(done)
+        if done == 3:
+            raise Stopped
+
+    with pytest.raises(Stopped):
+        check_ledger(file, genesis_bytes(), stop_at_three, scratch=scratch)
+    assert reached == [1, 2, 3]
+    alter(file, f"DELETE FROM state WHERE key = 'grant/{ident(2)}'")
+    reached.clear()
+    differences = check_ledger(file, genesis_bytes(), lambda done, last: reached.append(done), scratch=scratch)
+    assert reached == [4, 5], "the first three blocks are not replayed again"
+    assert [each.where for each in differences] == [f"state grant/{ident(2)}"]
+    with pytest.raises(ChainCorrupt, match="another ledger"):
+        other = tmp_path / "other.sqlite3"
+        open_other = EmbeddedChain(
+            other, genesis=genesis_bytes((AUTHORITY,)), host_key=sign_key(AUTHORITY), host_org=AUTHORITY
+        )
+        open_other.close()
+        check_ledger(other, genesis_bytes((AUTHORITY,)), scratch=scratch)
+
+
+def test_tiles_beyond_the_log_are_named(path: Path) -> None:
+    alter(path, "INSERT INTO tile VALUES (7, zeroblob(32))")
+    assert [each.where for each in check_ledger(path, genesis_bytes())] == ["tile 0/7"]
 
 
 @pytest.mark.parametrize(
