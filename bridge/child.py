@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 HOME_VARIABLE = "YIQIAO_HOME"
 DEBUG_VARIABLE = "YIQIAO_DEBUG"
 CERTIFICATES_LOOKED_AT_SECONDS = 2.0
-WORKER_NICENESS = 5  # acknowledging senders and answering readers goes before converting what is already safe
 
 
 def web_application() -> Flask:
@@ -145,7 +144,7 @@ def run_mllp(settings: Settings) -> None:
     with open_node(settings.home) as node:
         server = MllpServer(
             settings.mllp,
-            node.ingest.receive_later,
+            node.ingest,
             follow_ups=FollowUps(node.ingest.completed),
             tls=tls_context(settings),
         )
@@ -165,7 +164,6 @@ def run_worker(settings: Settings, name: str) -> None:
     from bridge.jobs import Worker
     from bridge.wiring import open_node
 
-    os.nice(WORKER_NICENESS)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

@@ -6,9 +6,11 @@ dies. A job that fails is logged and tried again at its next turn; it never stop
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +25,10 @@ from fhir_adapters.errors import AdapterError
 
 LEASE_SECONDS = 60.0  # how long the job of a killed worker waits for another
 RENEW_SECONDS = 15.0  # a quarter of the lease: three renewals may fail before it is lost
+CONVERSION_NICENESS = 5
+"""Acknowledging senders and answering readers goes before converting what is already safe. Only the converting thread
+steps back: one that was put aside while it held the database would hold up those who shall go first."""
+
 FAILURE_PAUSE_SECONDS = 2.0  # before the inbox is tried again after the database failed
 EXPECTED_ERRORS = (BridgeError, AnchorError, AdapterError)
 
@@ -88,11 +94,15 @@ class Worker:
                 self.run_job, "interval", args=[job], id=job.name, seconds=job.period_seconds,
                 max_instances=1, coalesce=True, misfire_grace_time=None, jitter=job.period_seconds / 10,
             )  # fmt: skip
-        scheduler.start()
-        try:
-            self._process_inbox()
-        finally:
-            scheduler.shutdown(wait=True)
+        with ThreadPoolExecutor(1, thread_name_prefix="commit") as committer:
+            committer.submit(os.getpid).result()  # the thread exists from here on, at the priority of now
+            self._node.ingest.commit_with(committer)
+            scheduler.start()
+            os.nice(CONVERSION_NICENESS)  # Linux: of this thread alone
+            try:
+                self._process_inbox()
+            finally:
+                scheduler.shutdown(wait=True)
 
     def run_job(self, job: Job) -> bool:
         """Run a job if its lease is free; True when it ran to its end."""

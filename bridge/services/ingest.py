@@ -1,8 +1,9 @@
 """From a source's bytes to stored records: ``receive`` answers and keeps, ``process`` converts and stores.
 
 ``receive`` decides only what the sender must know at once: whether the message is kept, readable and of a type that can
-be converted at all. It returns after the message is on the disk; ``receive_later`` gives a future for the same, so that
-a listener serves many senders with one thread. ``process`` works off the inbox (``bridge.services.processing``).
+be converted at all. It returns after the message is on the disk; ``receive_later`` gives a future for the same, and
+``judge`` and ``keep`` are its two halves, for a listener that commits the messages of many senders together.
+``process`` works off the inbox (``bridge.services.processing``).
 ``completed`` tells what became of messages, for those whose senders asked to be told (enhanced mode).
 """
 
@@ -10,19 +11,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Engine
 
-from bridge.errors import IngestError, Overloaded, StorageError
+from bridge.errors import BridgeError, IngestError, Overloaded, StorageError
 from bridge.services.conversion import ROWS_FORMAT, Converter, conversion, rows_as_bytes
 from bridge.services.documents import document_delivery
 from bridge.services.processing import InboxProcessor, Processed
 from bridge.services.reception import AnswerRules, Reception, Verdict, answer
-from bridge.storage.inbox import STORED, Accepted, Delivery, Inbox, InboxEntry, Refusal
+from bridge.storage.inbox import STORED, Accepted, Delivery, Inbox, InboxEntry, PreparedDelivery, Refusal
 from bridge.storage.records import RecordStore
 from fhir_adapters import SourceProfile
 from fhir_adapters.hl7v2.header import Header
@@ -59,6 +60,14 @@ class Acknowledgement:
     def accepted(self) -> bool:
         """Whether the sender may forget the message."""
         return self.code in {"AA", "CA"}
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A message that was looked at: the answer to it, and how it will be kept."""
+
+    verdict: Verdict
+    prepared: PreparedDelivery
 
 
 class IngestService:
@@ -119,6 +128,25 @@ class IngestService:
             return Acknowledgement(b"", "AE")
         return Acknowledgement(b"", code, accepted.id, accepted.replayed, accepted.conflict)
 
+    def judge(self, source: str, raw: bytes) -> Judged:
+        """Look at one message and make it ready to be kept; ``keep`` does that for many at once.
+
+        Raises ``IngestError`` for a source without a profile, and nothing that a message could cause.
+        """
+        verdict = self._reception.judge(raw, self._profile(source), self._moment(source))
+        return Judged(verdict, self._inbox.prepare(verdict.delivery(source, raw)))
+
+    def keep(self, judged: Sequence[Judged]) -> list[Acknowledgement]:
+        """Keep messages in one commit on this thread, in their order, and return the answers for their senders."""
+        try:
+            kept = self._inbox.accept_prepared([each.prepared for each in judged])
+        except StorageError as error:
+            return [_not_kept(each.verdict, error) for each in judged]
+        return [
+            _kept(each.verdict, done) if isinstance(done, Accepted) else _not_kept(each.verdict, done)
+            for each, done in zip(judged, kept, strict=True)
+        ]
+
     def receive_rows(
         self,
         source: str,
@@ -153,6 +181,10 @@ class IngestService:
         lost, claims come back by themselves.
         """
         return self._processor.process(limit, stopping)
+
+    def commit_with(self, committer: Executor) -> None:
+        """Run the write transactions of ``process`` on another thread."""
+        self._processor.commit_with(committer)
 
     def completed(self, waiting: Sequence[Acknowledgement]) -> dict[int, bytes | None]:
         """Return the application acknowledgements of messages that have been processed by now, by number.
@@ -218,7 +250,7 @@ def _kept(verdict: Verdict, accepted: Accepted) -> Acknowledgement:
     )
 
 
-def _not_kept(verdict: Verdict, error: Overloaded | StorageError) -> Acknowledgement:
+def _not_kept(verdict: Verdict, error: BridgeError) -> Acknowledgement:
     """The answer to a message that is not on the disk: commit error, or the application's where only that is wanted."""
     refused = verdict.unavailable(error.message)
     rules = verdict.rules

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
@@ -118,7 +119,12 @@ class InboxProcessor:
         self._converter = converter
         self._clock = clock
         self._worker = process_name(worker)
+        self._committer: Executor | None = None
         self._recovered = float("-inf")
+
+    def commit_with(self, committer: Executor) -> None:
+        """Run write transactions on another thread, one that is not slowed down as the converting one is."""
+        self._committer = committer
 
     def process(self, limit: int, stopping: Callable[[], bool] = lambda: False) -> Processed:
         """Convert and store up to ``limit`` waiting messages; returns what was done.
@@ -196,9 +202,16 @@ class InboxProcessor:
                     versions=[result.ref for result in own],
                 )
             )
-        with write_transaction(self._engine) as connection:
-            self._records.apply(connection, plan)
-            self._inbox.finish_all(connection, outcomes)
+
+        def write() -> None:
+            with write_transaction(self._engine) as connection:
+                self._records.apply(connection, plan)
+                self._inbox.finish_all(connection, outcomes)
+
+        if self._committer is None:
+            write()
+        else:
+            self._committer.submit(write).result()
         return led_to
 
     def _convert(self, claim: Claim, loaded: LoadedMessage | None) -> _Converted:

@@ -12,21 +12,23 @@ Either way it is kept. The whole message is split into segments here; a message 
 
 from __future__ import annotations
 
-import secrets
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from bridge.services.conversion import Converter, refusal_of
 from bridge.storage.inbox import Delivery, Refusal
+from bridge.storage.randomness import RANDOM
 from fhir_adapters import SourceProfile, convert
-from fhir_adapters.errors import AdapterError, UnsupportedMessage
+from fhir_adapters.errors import AdapterError, ParseError, UnsupportedMessage
 from fhir_adapters.hl7v2 import check_supported, lacks_something
 from fhir_adapters.hl7v2.acknowledgement import acknowledge
-from fhir_adapters.hl7v2.charset import decode
-from fhir_adapters.hl7v2.header import Header, header_of
-from fhir_adapters.hl7v2.message import parse
+from fhir_adapters.hl7v2.charset import Decoded, decode
+from fhir_adapters.hl7v2.header import Header, from_segments, header_of
+from fhir_adapters.hl7v2.message import Message, parse
 
 _CONTROL_ID_BYTES = 8
+_AROUND = "\x0b\x1c\r\n \t\ufeff"
+"""What may surround a message and means nothing."""
 
 ALWAYS, NEVER, ERROR, SUCCESS = "AL", "NE", "ER", "SU"
 
@@ -119,9 +121,11 @@ class Reception:
         header = None
         try:
             decoded = decode(raw, profile.charset)
-            header = header_of(decoded)
+            text = decoded.text.strip(_AROUND)
+            message = _split(text)
+            header = _header(message, decoded)
             check_supported(header)
-            if lacks_something(parse(decoded.text), header):
+            if lacks_something(parse(text) if message is None else message, header):
                 self._converter(raw, "hl7v2", replace(profile, validate=False))
         except UnsupportedMessage as error:
             return Verdict(_code("R", header), header, moment, refusal_of(error))
@@ -132,10 +136,27 @@ class Reception:
         return Verdict(_code("A", header), header, moment)
 
 
+def _split(text: str) -> Message | None:
+    """Return the message's segments; None when it cannot be split, and the header has to be looked for by itself."""
+    try:
+        return parse(text)
+    except ParseError:
+        return None
+
+
+def _header(message: Message | None, decoded: Decoded) -> Header:
+    """The header. Raises ParseError."""
+    if message is not None:
+        header = from_segments(message, decoded)
+        if header.control_id:
+            return header
+    return header_of(decoded)
+
+
 def answer(header: Header | None, code: str, refusal: Refusal | None, moment: datetime) -> bytes:
     """Return an acknowledgement's bytes, without framing; ``refusal`` is None for AA and CA."""
     told = refusal or Refusal("")
-    control_id = secrets.token_hex(_CONTROL_ID_BYTES)
+    control_id = RANDOM.take(_CONTROL_ID_BYTES).hex()
     return acknowledge(header, code, told.text, told.location, time=moment, control_id=control_id)
 
 

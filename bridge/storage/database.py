@@ -28,8 +28,16 @@ from bridge.errors import DatabaseUnavailable, SettingsError, StorageError, Vers
 SQLITE_BUSY_MILLISECONDS = 30_000
 """How long a writer waits for another process's transaction; ours take milliseconds, a bulk load up to seconds."""
 
+SQLITE_FIRST_WAIT_SECONDS = 0.0003
+SQLITE_LONGEST_WAIT_SECONDS = 0.002
+"""Pauses of a writer that waits for another one's transaction. SQLite's own grow to 100 ms, which would make a sender
+wait long after the database was free again."""
+
 SQLITE_CHECKPOINT_PAGES = 8000
 """Pages of 4 KiB in the write-ahead log before it goes into the database: an index page is written once for many."""
+
+SQLITE_LATE_CHECKPOINT_PAGES = 100_000
+"""The same for a process that answers senders: it leaves moving pages to the workers, unless there is none (400 MB)."""
 
 POOL_SIZE = 8
 """Connections kept per process: the web threads of one worker plus its scheduled jobs."""
@@ -50,8 +58,10 @@ _POSTGRES_LOST_RACE = frozenset({"40001", "40P01", "23505"})  # serialization fa
 T = TypeVar("T")
 
 
-def open_database(url: str) -> Engine:
+def open_database(url: str, *, answers_senders: bool = False) -> Engine:
     """Open the node's database; ``url`` is ``sqlite:///PATH`` or ``postgresql+psycopg://...``.
+
+    ``answers_senders``: a commit of this process is waited for, so others shall tidy up.
 
     SQLite runs in WAL mode with ``synchronous=FULL`` (a commit is on the disk before it returns) and foreign keys on.
     Raises ``SettingsError`` for any other kind of URL. Connects lazily: an unreachable server shows at first use.
@@ -70,7 +80,7 @@ def open_database(url: str) -> Engine:
             max_overflow=POOL_OVERFLOW,
             hide_parameters=True,
         )
-        _configure_sqlite(engine)
+        _configure_sqlite(engine, SQLITE_LATE_CHECKPOINT_PAGES if answers_senders else SQLITE_CHECKPOINT_PAGES)
         return engine
     if parsed.drivername == "postgresql+psycopg":
         return create_engine(
@@ -79,7 +89,7 @@ def open_database(url: str) -> Engine:
     raise SettingsError("database.url must begin with sqlite:/// or postgresql+psycopg://")
 
 
-def _configure_sqlite(engine: Engine) -> None:
+def _configure_sqlite(engine: Engine, checkpoint_pages: int) -> None:
     """Take transaction control from the driver: a writer begins IMMEDIATE, so that it never fails half-way through."""
 
     @event.listens_for(engine, "connect")
@@ -90,7 +100,7 @@ def _configure_sqlite(engine: Engine) -> None:
             "journal_mode=WAL",
             "synchronous=FULL",
             "foreign_keys=ON",
-            f"wal_autocheckpoint={SQLITE_CHECKPOINT_PAGES}",
+            f"wal_autocheckpoint={checkpoint_pages}",
             "temp_store=MEMORY",
             "cache_size=-65536",  # 64 MiB a connection: search terms are spread over the whole index
         ):
@@ -98,8 +108,35 @@ def _configure_sqlite(engine: Engine) -> None:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        read_only = connection.get_execution_options().get(_READ_ONLY, False)
-        connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")
+        if connection.get_execution_options().get(_READ_ONLY, False):
+            connection.exec_driver_sql("BEGIN")
+        else:
+            _begin_writing(connection)
+
+
+def _begin_writing(connection: Connection) -> None:
+    """Begin IMMEDIATE, waiting for other writers in short steps."""
+    raw: sqlite3.Connection = connection.connection.driver_connection  # type: ignore[assignment]
+    deadline = time.monotonic() + SQLITE_BUSY_MILLISECONDS / 1000
+    pause = SQLITE_FIRST_WAIT_SECONDS
+    raw.execute("PRAGMA busy_timeout=0")
+    try:
+        while _is_taken(raw) and time.monotonic() < deadline:
+            time.sleep(pause)
+            pause = min(2 * pause, SQLITE_LONGEST_WAIT_SECONDS)
+        if not raw.in_transaction:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")  # fails as SQLAlchemy's own statements do
+    finally:
+        raw.execute(f"PRAGMA busy_timeout={SQLITE_BUSY_MILLISECONDS}")
+
+
+def _is_taken(raw: sqlite3.Connection) -> bool:
+    """Try once to begin; True when another writer is at it."""
+    try:
+        raw.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
+    return False
 
 
 @contextmanager

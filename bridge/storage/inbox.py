@@ -62,6 +62,7 @@ __all__ = [
     "InboxDetail",
     "InboxEntry",
     "InboxFilter",
+    "PreparedDelivery",
     "Refusal",
     "RerunProgress",
 ]
@@ -77,14 +78,15 @@ _COLUMNS = (
 
 
 @dataclass(slots=True)
-class _Waiting:
-    """A row on its way to the writer's thread (its values by column), with its acknowledgement unsealed."""
+class PreparedDelivery:
+    """A message ready to be written: its row's values by column, and its acknowledgement unsealed."""
 
     row: dict[str, Any]
     acknowledgement: bytes
 
     @property
     def message_key(self) -> bytes:
+        """What a redelivery has in common with it."""
         key: bytes = self.row["message_key"]
         return key
 
@@ -102,7 +104,7 @@ class Inbox(InboxClaims):
     ) -> None:
         super().__init__(engine, keyring, clock, visibility_seconds)
         self.gate = IntakeGate(bounds or InboxBounds())
-        self._writer: GroupWriter[_Waiting, Accepted] = GroupWriter(self._write, "inbox")
+        self._writer: GroupWriter[PreparedDelivery, Accepted] = GroupWriter(self._write, "inbox")
 
     def close(self) -> None:
         """Commit what waits and stop taking messages."""
@@ -116,6 +118,17 @@ class Inbox(InboxClaims):
 
     def accept_later(self, delivery: Delivery) -> Future[Accepted]:
         """Hand in a message; the future is done once it is on the disk, or raises as ``accept``."""
+        return self._writer.submit(self.prepare(delivery))
+
+    def accept_prepared(self, prepared: Sequence[PreparedDelivery]) -> list[Accepted | BridgeError]:
+        """Keep messages in one commit on this thread, in their order; what is refused comes back as its error.
+
+        Raises ``StorageError`` when the database does not work: none is kept.
+        """
+        return self._write(prepared)
+
+    def prepare(self, delivery: Delivery) -> PreparedDelivery:
+        """Return a message as it will be kept, sealed; without the database."""
         now = self._now()
         digest = sm3(delivery.raw)
         control = f"{len(delivery.source)}:{delivery.source}{delivery.control_id}".encode()
@@ -144,17 +157,17 @@ class Inbox(InboxClaims):
             "acknowledgement": key.seal(delivery.acknowledgement, sealed_place("acknowledgement", message_key)),
             "raw": key.seal(delivery.raw, sealed_place("raw", message_key)),
         }
-        return self._writer.submit(_Waiting(row, delivery.acknowledgement))
+        return PreparedDelivery(row, delivery.acknowledgement)
 
-    def _write(self, waiting: Sequence[_Waiting]) -> list[Accepted | BridgeError]:
+    def _write(self, waiting: Sequence[PreparedDelivery]) -> list[Accepted | BridgeError]:
         """Write waiting rows in one transaction, on the writer's thread."""
         return transact(self._engine, lambda connection: self._write_in(connection, waiting))
 
-    def _write_in(self, connection: Connection, waiting: Sequence[_Waiting]) -> list[Accepted | BridgeError]:
+    def _write_in(self, connection: Connection, waiting: Sequence[PreparedDelivery]) -> list[Accepted | BridgeError]:
         if connection.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ACCEPT_LOCK})
         known = _known(connection, [each.message_key for each in waiting])
-        fresh: dict[bytes, _Waiting] = {}
+        fresh: dict[bytes, PreparedDelivery] = {}
         for each in waiting:
             if each.message_key not in known:
                 fresh.setdefault(each.message_key, each)
@@ -170,7 +183,11 @@ class Inbox(InboxClaims):
         return [self._accepted(each, known, fresh, ids) for each in waiting]
 
     def _accepted(
-        self, each: _Waiting, known: dict[bytes, Any], fresh: dict[bytes, _Waiting], ids: dict[bytes, int]
+        self,
+        each: PreparedDelivery,
+        known: dict[bytes, Any],
+        fresh: dict[bytes, PreparedDelivery],
+        ids: dict[bytes, int],
     ) -> Accepted:
         key = each.message_key
         if key in known:
@@ -178,7 +195,7 @@ class Inbox(InboxClaims):
         first = fresh[key]
         return Accepted(ids[key], first.acknowledgement, first is not each, first.row["conflict"])
 
-    def _replayed(self, each: _Waiting, row: Any) -> Accepted:
+    def _replayed(self, each: PreparedDelivery, row: Any) -> Accepted:
         """The answer to a message that is here already: the one it got then."""
         place = sealed_place("acknowledgement", each.message_key)
         return Accepted(row.id, self._keyring.node_key().open(row.acknowledgement, place), True, bool(row.conflict))

@@ -26,6 +26,9 @@ COUNT_SECONDS = 5.0
 RECOUNT_SECONDS = 0.5
 """How soon it is counted again when it seems full."""
 
+ROOM_SECONDS = 0.5
+"""How often the disk's free room is asked for."""
+
 COUNT_SHARE = 50
 """Counting takes at most one part in this many of the time: a long count waits longer for the next one."""
 
@@ -58,6 +61,8 @@ class IntakeGate:
         self._taken_messages = 0
         self._taken_bytes = 0
         self._reason = ""
+        self._measured = float("-inf")
+        self._free = 0
         self._log = get_logger("inbox")
 
     def refusal(self, connection: Connection, messages: int, size: int) -> Overloaded | None:
@@ -107,10 +112,15 @@ class IntakeGate:
         return "" if self._room(needed) else "less than inbox.min_free_bytes is free on the disk"
 
     def _room(self, needed: float) -> bool:
+        """Whether the disk has so many bytes free, as it was a moment ago."""
         directory = self._bounds.directory
         if directory is None or not needed:
             return True
-        try:
-            return shutil.disk_usage(directory).free >= needed
-        except OSError:
-            return True  # the database will say what is wrong with it
+        now = self._monotonic()
+        if now - self._measured >= ROOM_SECONDS:
+            self._measured = now
+            try:
+                self._free = shutil.disk_usage(directory).free
+            except OSError:
+                return True  # the database will say what is wrong with it
+        return self._free >= needed

@@ -30,6 +30,7 @@ from anchor.errors import DecryptionError
 from anchor.gm import hmac_sm3, sm3, sm4_gcm_decrypt, sm4_gcm_encrypt
 from bridge.errors import Conflict, KeyDestroyed, SealBroken, SettingsError, VersionConflict
 from bridge.storage.database import read_transaction, transact, write_transaction
+from bridge.storage.randomness import RANDOM
 
 NODE = "node"
 """Subject of everything that belongs to no patient: organisations, practitioners, messages not yet converted."""
@@ -97,7 +98,7 @@ class DataKey:
 
     def seal(self, plaintext: bytes, aad: bytes) -> bytes:
         """Encrypt with a fresh nonce; ``aad`` binds the result to its place."""
-        nonce = secrets.token_bytes(NONCE_BYTES)
+        nonce = RANDOM.take(NONCE_BYTES)
         return SEAL_VERSION + nonce + sm4_gcm_encrypt(self.key, nonce, plaintext, aad)
 
     def open(self, sealed: bytes, aad: bytes) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -276,13 +277,18 @@ def test_a_disk_that_fills_up_is_noticed_before_it_is_full(
         stores.engine, stores.keyring, stores.clock, bounds=InboxBounds(min_free_bytes=900, directory=tmp_path)
     )
     inbox.accept(delivery(1))
+    moment = [0.0]
+    inbox.gate._monotonic = lambda: moment[0]
     free[0] = 899
+    moment[0] = time.monotonic() + 1
     with pytest.raises(Overloaded, match="min_free_bytes"):
         inbox.accept(delivery(2))
     free[0] = 950
+    moment[0] += 1
     with pytest.raises(Overloaded):  # a tenth more than the bound must be free again
         inbox.accept(delivery(2))
     free[0] = 1001
+    moment[0] += 1
     inbox.accept(delivery(2))
     inbox.close()
 

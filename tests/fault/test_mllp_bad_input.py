@@ -6,8 +6,7 @@ import asyncio
 import socket
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -15,7 +14,7 @@ import pytest
 
 from bridge.errors import DatabaseUnavailable
 from bridge.mllp import MllpServer
-from bridge.settings import MllpSettings
+from tests.mllp_listener import mllp_listener
 
 VT, END = b"\x0b", b"\x1c\r"
 MESSAGE = b"MSH|^~\\&|HIS|A|YQ|A|20260101080000||ADT^A08|%b|P|2.5\rPID|1||P1^^^HIS^MR\r"
@@ -31,48 +30,32 @@ class FakeReply:
 
 
 class FakeInbox:
-    """Takes every message in and answers AA with its control id; fails on demand."""
+    """Takes every message in and answers AA with its control id; fails, or keeps the sender waiting, on demand."""
 
     def __init__(self) -> None:
         self.taken: list[bytes] = []
+        self.commits: list[int] = []
         self.fail = False
         self.hold = threading.Event()
         self.hold.set()
 
-    def __call__(self, source: str, raw: bytes) -> Future[FakeReply]:
+    def judge(self, source: str, raw: bytes) -> bytes:
         assert source == "mllp"
-        answer: Future[FakeReply] = Future()
-        threading.Thread(target=self._take, args=(raw, answer)).start()
-        return answer
+        return raw
 
-    def _take(self, raw: bytes, answer: Future[FakeReply]) -> None:
+    def keep(self, judged: Sequence[bytes]) -> list[FakeReply]:
         self.hold.wait(10)
         if self.fail:
-            answer.set_exception(DatabaseUnavailable())
-            return
-        self.taken.append(raw)
-        answer.set_result(FakeReply(b"MSH|^~\\&\rMSA|AA|" + raw.split(b"|")[9] + b"\r"))
+            raise DatabaseUnavailable
+        self.taken += judged
+        self.commits.append(len(judged))
+        return [FakeReply(b"MSH|^~\\&\rMSA|AA|" + raw.split(b"|")[9] + b"\r") for raw in judged]
 
 
 @contextmanager
 def listening(inbox: FakeInbox, **changes: object) -> Iterator[tuple[int, MllpServer]]:
-    values: dict[str, object] = {
-        "enabled": True, "host": "127.0.0.1", "port": 1, "source": "mllp", "max_frame_bytes": MAX_FRAME_BYTES,
-        "idle_seconds": 5.0, "frame_seconds": 5.0, "max_connections": 4, "plain_network": False,
-    }  # fmt: skip
-    settings = MllpSettings.model_construct(**{**values, **changes, "port": 0})
-    loop = asyncio.new_event_loop()
-    server = MllpServer(settings, inbox)
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield asyncio.run_coroutine_threadsafe(server.start(), loop).result(5), server
-    finally:
-        if not server.stopping:
-            asyncio.run_coroutine_threadsafe(server.stop(2), loop).result(10)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        loop.close()
+    with mllp_listener(inbox, **{"max_frame_bytes": MAX_FRAME_BYTES, "max_connections": 4, **changes}) as served:
+        yield served
 
 
 @contextmanager
@@ -110,6 +93,42 @@ def test_messages_are_answered_in_order_on_one_connection() -> None:
             received += read_answer(connection)
     assert received.index(b"MSA|AA|1\r") < received.index(b"MSA|AA|2\r")
     assert inbox.taken == [MESSAGE % b"1", MESSAGE % b"2"]
+
+
+def test_messages_sent_without_waiting_share_a_commit_and_are_answered_in_order() -> None:
+    inbox = FakeInbox()
+    with listening(inbox) as (port, _), connected(port) as connection:
+        inbox.hold.clear()
+        numbers = [b"%d" % number for number in range(200)]
+        connection.sendall(b"".join(framed(number) for number in numbers))
+        time.sleep(0.2)
+        inbox.hold.set()
+        received = b""
+        while received.count(END) < 200:
+            received += read_answer(connection)
+    assert [answer.split(b"MSA|AA|")[1] for answer in received.split(END)[:-1]] == [each + b"\r" for each in numbers]
+    assert inbox.taken == [MESSAGE % number for number in numbers]
+    assert len(inbox.commits) < 50
+
+
+def test_a_large_message_keeps_its_place_among_the_others() -> None:
+    inbox = FakeInbox()
+    large = MESSAGE % b"large" + b"NTE|" + b"x" * 200_000 + b"\r"
+    with mllp_listener(inbox, max_frame_bytes=1_000_000) as (port, _), connected(port) as connection:
+        connection.sendall(framed(b"1") + VT + large + END + framed(b"2"))
+        received = b""
+        while received.count(END) < 3:
+            received += read_answer(connection)
+    assert [raw.split(b"|")[9] for raw in inbox.taken] == [b"1", b"large", b"2"]
+
+
+def test_a_sender_that_closes_its_half_still_gets_its_answers() -> None:
+    inbox = FakeInbox()
+    with listening(inbox) as (port, _), connected(port) as connection:
+        connection.sendall(framed(b"1") + framed(b"2"))
+        connection.shutdown(socket.SHUT_WR)
+        received = read_until_closed(connection)
+    assert received.count(b"MSA|AA|") == 2
 
 
 def test_a_frame_in_many_pieces_is_one_message() -> None:
@@ -209,25 +228,42 @@ def test_what_could_not_be_stored_is_not_acknowledged() -> None:
     assert inbox.taken == []
 
 
-def test_stopping_finishes_the_frame_in_hand_and_closes_idle_connections() -> None:
-    inbox = FakeInbox()
-    inbox.hold.clear()
-    loop_stopped = threading.Event()
-    with listening(inbox) as (port, server), connected(port) as busy, connected(port) as idle:
-        busy.sendall(framed(b"busy"))
+def test_stopping_takes_the_frame_that_has_begun_and_closes_idle_connections() -> None:
+    with listening(FakeInbox()) as (port, server), connected(port) as busy, connected(port) as idle:
+        busy.sendall(framed(b"busy")[:20])
         time.sleep(0.2)
-        loop = server.loop
-
-        def stop() -> None:
-            asyncio.run_coroutine_threadsafe(server.stop(5), loop).result(10)
-            loop_stopped.set()
-
-        stopper = threading.Thread(target=stop)
-        stopper.start()
+        assert server.loop is not None
+        stopped = asyncio.run_coroutine_threadsafe(server.stop(5), server.loop)
         assert read_until_closed(idle) == b""
-        assert not loop_stopped.is_set()
-        inbox.hold.set()
+        assert not stopped.done()
+        busy.sendall(framed(b"busy")[20:])
         assert b"MSA|AA|busy" in read_until_closed(busy)
-        stopper.join()
+        stopped.result(10)
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("127.0.0.1", port), timeout=1)
+
+
+def test_stopping_does_not_wait_for_ever() -> None:
+    with listening(FakeInbox()) as (port, server), connected(port) as busy:
+        busy.sendall(framed(b"busy")[:20])
+        time.sleep(0.1)
+        assert server.loop is not None
+        began = time.monotonic()
+        asyncio.run_coroutine_threadsafe(server.stop(0.3), server.loop).result(10)
+        assert time.monotonic() - began < 3
+
+
+def test_a_fault_of_the_inbox_itself_ends_the_connection_and_not_the_listener() -> None:
+    class Faulty(FakeInbox):
+        def judge(self, source: str, raw: bytes) -> bytes:
+            if b"|bug|" in raw:
+                raise ZeroDivisionError
+            return raw
+
+    with listening(Faulty()) as (port, _):
+        with connected(port) as connection:
+            connection.sendall(framed(b"1") + framed(b"bug") + framed(b"2"))
+            assert read_until_closed(connection).count(b"MSA|AA|") == 1
+        with connected(port) as connection:
+            connection.sendall(framed(b"3"))
+            assert b"MSA|AA|3" in read_answer(connection)

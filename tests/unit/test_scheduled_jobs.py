@@ -29,6 +29,9 @@ class Ingest:
     calls: int = 0
     called: threading.Event = field(default_factory=threading.Event)
 
+    def commit_with(self, committer: Any) -> None:
+        pass
+
     def process(self, limit: int, stopping: Any = None) -> int:
         self.calls += 1
         if self.calls <= self.failures:
