@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+from anchor.errors import FormatError, VerificationError
 from anchor.merkle import FrontierTree, root_from_leaves
 from anchor.tiles import HASH_BYTES, TILE_WIDTH, TileStore
 
@@ -43,6 +45,26 @@ class LogCheck:
         self._open: list[list[bytes]] = []
         self._full: list[int] = []
         self._stopped = False
+
+    def state(self) -> dict[str, Any]:
+        """Return how far the check has come as JSON values, for ``restore``: some kilobytes whatever the log's size."""
+        return {
+            "size": self._tree.size,
+            "frontier": [node.hex() for node in self._tree.frontier],
+            "open": [[node.hex() for node in hashes] for hashes in self._open],
+            "full": list(self._full),
+            "stopped": self._stopped,
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Go on from what ``state`` gave; raises ``FormatError`` for anything else."""
+        try:
+            self._tree = FrontierTree(int(state["size"]), [bytes.fromhex(node) for node in state["frontier"]])
+            self._open = [[bytes.fromhex(node) for node in hashes] for hashes in state["open"]]
+            self._full = [int(number) for number in state["full"]]
+            self._stopped = bool(state["stopped"])
+        except (KeyError, TypeError, ValueError, VerificationError):
+            raise FormatError("the state of an earlier check cannot be read") from None
 
     @property
     def size(self) -> int:

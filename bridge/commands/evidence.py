@@ -1,8 +1,6 @@
-"""`yiqiao anchor`, `receipt`, `verify` and `fsck`: what a node can prove, and whether what it stores still is what it
-was.
+"""`yiqiao anchor`, `receipt` and `verify`: what a node can prove.
 
-`verify` needs no node, no database and no network, and imports none of them; the other three load the node when they
-run.
+`verify` needs no node, no database and no network, and imports none of them; the others load the node when they run.
 """
 
 from __future__ import annotations
@@ -10,23 +8,19 @@ from __future__ import annotations
 import json
 import re
 import sys
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
-    from bridge.services.integrity import IntegrityReport, Progress
     from bridge.wiring import Node
 
 _REFERENCE = re.compile(
     r"(?P<type>[A-Z][A-Za-z]{1,63})/(?P<id>[A-Za-z0-9\-.]{1,64})(?:/_history/(?P<version>[0-9]{1,9}))?\Z"
 )
 _REQUEST = re.compile(r"[0-9a-f]{32}\Z")
-MAX_LISTED = 200
-"""Differences printed for people; --json has all of them."""
-STAGES = {"log": "log entries / 日志", "records": "record versions / 记录版本", "ledger": "ledger blocks / 区块"}
 
 home_option = click.option(
     "--home",
@@ -38,7 +32,7 @@ home_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer in JSON, for programs.")
 
 
-def _open_node(home: Path) -> AbstractContextManager[Node]:
+def open_node_of(home: Path) -> AbstractContextManager[Node]:
     """Build the node of a home and close it afterwards."""
     from bridge.settings import load_settings
     from bridge.wiring import build_node
@@ -56,7 +50,7 @@ def anchor_command(home: Path, as_json: bool) -> None:
     Example:
       yiqiao anchor --home ~/node
     """
-    with _open_node(home) as node:
+    with open_node_of(home) as node:
         run = node.anchoring.run()
         status = node.anchoring.status()
     if as_json:
@@ -85,33 +79,68 @@ def anchor_command(home: Path, as_json: bool) -> None:
 
 
 @click.command("receipt")
-@click.argument("reference", metavar="Type/id[/_history/v] | REQUEST-ID")
+@click.argument("reference", metavar="Type/id[/_history/v] | REQUEST-ID | FILE", required=False)
 @home_option
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write it here instead of stdout.")
+@click.option("--upgrade", type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="FILE",
+              help="Bring this receipt as far as the ledger is now; without --out the file is replaced.")  # fmt: skip
+@click.option("--closed", is_flag=True, help="Leave what a disclosure's request says closed (patient's pseudonym).")
+@click.option("--timestamp", is_flag=True, help="With an RFC 3161 time stamp over the ledger's head.")
 @json_option
-def receipt_command(reference: str, home: Path, out: Path | None, as_json: bool) -> None:
+def receipt_command(
+    reference: str | None,
+    home: Path,
+    out: Path | None,
+    upgrade: Path | None,
+    closed: bool,
+    timestamp: bool,
+    as_json: bool,
+) -> None:
     """Write the receipt of a record version (the current one unless named), or of a disclosure by its request id.
 
-    The receipt is "pending", "committed" or "witnessed"; ask again later for a stronger one.
+    The receipt is "pending", "committed" or "witnessed"; name its file later to bring it on. A disclosure's receipt
+    opens the requester's signed statement unless it is to stay closed.
 
     \b
     Example:
       yiqiao receipt Observation/0b5f4c1e-9c1d-8f7a-b3a2-111111111111 --home ~/node --out receipt.json
+      yiqiao receipt receipt.json --home ~/node
     """
-    match = _REFERENCE.match(reference)
-    if match is None and not _REQUEST.match(reference):
+    if (reference is None) == (upgrade is None):
+        raise click.UsageError("name a record, a request id or a receipt's file / 请指明记录、请求号或回执文件")
+    if upgrade is None and reference is not None and Path(reference).is_file():
+        upgrade = Path(reference)
+    match = None if upgrade is not None else _REFERENCE.match(reference or "")
+    if upgrade is None and match is None and not _REQUEST.match(reference or ""):
         raise click.UsageError("name a record as Type/id or Type/id/_history/version, or a request id / 记录写法不对")
-    with _open_node(home) as node:
-        if match is None:
-            content = node.receipts.for_disclosure(reference)
+    with open_node_of(home) as node:
+        if upgrade is not None:
+            content = node.receipts.upgrade(_receipt_in(upgrade), stamped=timestamp)
+        elif match is None:
+            statement = None if closed else node.receipts.statement_of(str(reference))
+            content = node.receipts.for_disclosure(str(reference), statement, stamped=timestamp)
         else:
-            version = match["version"]
-            content = node.receipts.for_record(match["type"], match["id"], None if version is None else int(version))
-    state = json.loads(content)["state"]
+            version = None if match["version"] is None else int(match["version"])
+            content = node.receipts.for_record(match["type"], match["id"], version, stamped=timestamp)
+    _write_receipt(content, out or upgrade, as_json)
+
+
+def _receipt_in(file: Path) -> bytes:
+    from anchor.receipt import MAX_RECEIPT_BYTES
+
+    with file.open("rb") as stream:
+        return stream.read(MAX_RECEIPT_BYTES + 1)
+
+
+def _write_receipt(content: bytes, out: Path | None, as_json: bool) -> None:
+    """Print a receipt, or put it in a file's place whole: one that is replaced is never half there."""
     if out is None:
         click.echo(content.decode("utf-8"))
         return
-    out.write_bytes(content)
+    state = json.loads(content)["state"]
+    waiting = out.with_name(f"{out.name}.new")
+    waiting.write_bytes(content)
+    waiting.replace(out)
     if as_json:
         click.echo(json.dumps({"file": str(out), "state": state, "bytes": len(content)}))
     else:
@@ -141,84 +170,3 @@ def verify_command(receipt: Path, trust: Path, resource: Path | None, minimum: s
     code, text = run(receipt, trust, resource, minimum, as_json)  # type: ignore[arg-type]
     click.echo(text)
     sys.exit(code)
-
-
-@click.command("fsck")
-@home_option
-@json_option
-def fsck_command(home: Path, as_json: bool) -> None:
-    """Recompute everything the node stores and compare it with the ledger; name each thing that differs.
-
-    Changes nothing. Exit code 0: nothing differs; 1: something does.
-
-    \b
-    Example:
-      yiqiao fsck --home ~/node
-    """
-    report = _checked(home, as_json)
-    if as_json:
-        click.echo(json.dumps(report.to_json(), ensure_ascii=False))
-    else:
-        _print_report(report)
-    sys.exit(0 if report.ok else 1)
-
-
-def _checked(home: Path, as_json: bool) -> IntegrityReport:
-    """Run fsck with a progress bar; a ledger file too damaged to open is a difference like any other."""
-    from anchor.errors import ChainCorrupt
-    from bridge.services.integrity import Difference, IntegrityReport
-
-    try:
-        with _open_node(home) as node, _progress(as_json) as progress:
-            return node.integrity.check(progress)
-    except ChainCorrupt as error:
-        damaged = Difference("ledger-altered", "file", f"a ledger file that opens: {error}")
-        return IntegrityReport(differences=[damaged])
-
-
-def _progress(as_json: bool) -> AbstractContextManager[Progress | None]:
-    """Return a progress bar on stderr, or nothing where nobody watches."""
-    if as_json or not sys.stderr.isatty():
-        return nullcontext(None)
-    return _Bar()
-
-
-class _Bar:
-    """A rich progress bar with one line a stage."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns: list[Any] = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
-        columns.append(TimeRemainingColumn())
-        self._bar = Progress(*columns, console=Console(stderr=True))
-        self._tasks: dict[str, Any] = {}
-
-    def __enter__(self) -> Progress:
-        self._bar.start()
-        return self._tell
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def _tell(self, stage: str, done: int, total: int) -> None:
-        if stage not in self._tasks:
-            self._tasks[stage] = self._bar.add_task(STAGES[stage], total=total)
-        self._bar.update(self._tasks[stage], completed=done, total=total)
-
-
-def _print_report(report: IntegrityReport) -> None:
-    for difference in report.differences[:MAX_LISTED]:
-        click.echo(str(difference))
-    more = len(report.differences) - MAX_LISTED
-    if more > 0:
-        click.echo(f"… and {more} more; --json lists them / 其余见 --json")
-    checked = (
-        f"{report.records} record versions, {report.entries} log entries, {report.checkpoints} checkpoints, "
-        f"{report.blocks} ledger blocks checked, {report.erased} erased versions opaque"
-    )
-    if report.ok:
-        click.echo(f"nothing differs / 未发现差异: {checked}")
-    else:
-        click.echo(f"{len(report.differences)} differences / 处差异: {checked}")

@@ -81,13 +81,10 @@ def test_an_interrupted_check_goes_on_where_it_stopped(tmp_path: Path, monkeypat
     differences = check_ledger(file, genesis_bytes(), lambda done, last: reached.append(done), scratch=scratch)
     assert reached == [4, 5], "the first three blocks are not replayed again"
     assert [each.where for each in differences] == [f"state grant/{ident(2)}"]
+    other, content = tmp_path / "other.sqlite3", genesis_bytes((AUTHORITY,))
+    EmbeddedChain(other, genesis=content, host_key=sign_key(AUTHORITY), host_org=AUTHORITY).close()
     with pytest.raises(ChainCorrupt, match="another ledger"):
-        other = tmp_path / "other.sqlite3"
-        open_other = EmbeddedChain(
-            other, genesis=genesis_bytes((AUTHORITY,)), host_key=sign_key(AUTHORITY), host_org=AUTHORITY
-        )
-        open_other.close()
-        check_ledger(other, genesis_bytes((AUTHORITY,)), scratch=scratch)
+        check_ledger(other, content, scratch=scratch)
 
 
 def test_tiles_beyond_the_log_are_named(path: Path) -> None:
