@@ -38,7 +38,8 @@ COMMANDS: dict[str, LazyCommand] = {
     "receipt": LazyCommand("bridge.commands.evidence", "Write the receipt of a record."),
     "verify": LazyCommand("bridge.commands.evidence", "Check a receipt offline."),
     "shred": LazyCommand("bridge.commands.erasure", "Destroy a patient's data; the evidence stays."),
-    "fsck": LazyCommand("bridge.commands.evidence", "Recompute everything stored and name what differs."),
+    "fsck": LazyCommand("bridge.commands.integrity", "Recompute everything stored and name what differs."),
+    "status": LazyCommand("bridge.commands.integrity", "Say how the node's evidence stands, and what is alarming."),
     "lookup": LazyCommand(
         "bridge.commands.exchange", "Find, request, receive and verify a patient's records elsewhere."
     ),
