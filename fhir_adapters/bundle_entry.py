@@ -10,7 +10,7 @@ Three manners, because a source does not always say all that there is to say of 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from fhir_adapters.extensions import AMENDS, UNLINKS
@@ -25,8 +25,8 @@ def entry(
     resource: dict[str, Any],
     *,
     mention: bool,
-    amends: Iterable[str] = (),
-    unlinks: Iterable[str] = (),
+    amends: Sequence[str] = (),
+    unlinks: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the entry that puts ``resource`` at ``reference`` ("Type/id").
 
@@ -36,10 +36,11 @@ def entry(
     of the patients to whom a stored ``Patient.link`` is to be taken away.
     """
     request: dict[str, Any] = {"method": "PUT", "url": reference}
+    if not amends and not unlinks:
+        if mention:
+            request["ifNoneMatch"] = "*"
+        return {"fullUrl": f"{base_url}/{reference}", "resource": resource, "request": request}
     changes: list[dict[str, Any]] = [{"url": AMENDS, "valueString": element} for element in amends]
     changes += [{"url": UNLINKS, "valueReference": {"reference": other}} for other in unlinks]
-    if changes:
-        request["modifierExtension"] = changes
-    elif mention:
-        request["ifNoneMatch"] = "*"
+    request["modifierExtension"] = changes
     return {"fullUrl": f"{base_url}/{reference}", "resource": resource, "request": request}

@@ -88,6 +88,8 @@ class Conversion:
 
     def text(self, raw: str) -> str:
         """The text of a component: unescaped, blanks at the ends removed, null as ""."""
+        if not raw:
+            return raw
         if "\\" in raw:
             raw = unescape(raw, self.charset)
         return "" if raw == NULL else raw.strip()

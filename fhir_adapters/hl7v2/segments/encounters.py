@@ -172,7 +172,7 @@ def _locations(conv: Conversion, resource: Json, pv1: Segment) -> None:
             {"location": current, "status": {"planned": "planned", "finished": "completed"}.get(status, "active")}
         )
     for number, status, temporary in _PLACES:
-        found = places.location(conv, pv1, number) if pv1.peek(number) else None
+        found = places.location(conv, pv1, number) if pv1.fields[number] else None
         if found is not None:
             entry: Json = {"location": found, "status": status}
             if temporary:
@@ -185,7 +185,7 @@ def _locations(conv: Conversion, resource: Json, pv1: Segment) -> None:
 def _participants(conv: Conversion, resource: Json, pv1: Segment) -> None:
     people: list[Json] = []
     for number, code, display in (*_PARTICIPANTS, (52, "PART", "Participation")):
-        if not pv1.peek(number):
+        if not pv1.fields[number]:
             continue
         for reference in actors.practitioners(conv, pv1, number):
             people.append(_participant(code, display, reference))

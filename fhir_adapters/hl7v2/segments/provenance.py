@@ -32,8 +32,9 @@ def message_time(conv: Conversion, message: Message) -> str | None:
 def provenance(conv: Conversion, message: Message, digest: str, recorded: str | None) -> Json:
     """Make the Provenance of everything converted so far and return it (already added)."""
     msh = message.header
+    fields = msh.fields
     for number in _PROTOCOL:
-        msh.take(number)
+        fields[number] = ""
     header = conv.header
     resource: Json = {
         "resourceType": "Provenance",
