@@ -1,14 +1,38 @@
-"""HL7 v2 to validated FHIR, beside the PyPI package hl7v2-fhir-bridge in the same run and process."""
+"""HL7 v2 to validated FHIR, beside the PyPI packages hl7v2-fhir-bridge and brightohir in the same run and process."""
 
 from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import fhir_adapters
 from benchmarks.measure import Comparison, rates_in_turn
-from benchmarks.messages import admission, laboratory_report
+from benchmarks.messages import (
+    admission,
+    appointment,
+    laboratory_order,
+    laboratory_report,
+    prescription,
+    vaccination,
+)
+from fhir_adapters.profile import DEFAULT_PROFILE
+
+UNCHECKED = replace(DEFAULT_PROFILE, validate=False)
+
+MAIN_KINDS = (
+    # message, target ratio to hl7v2-fhir-bridge, absolute targets (per second and core) mapped and validated
+    ("ADT^A01", admission, 3.0, 6500.0, 3000.0),
+    ("ORU^R01 with 30 OBX", laboratory_report, 1.0, 1000.0, 700.0),
+)
+OTHER_KINDS = (
+    ("ORM^O01", laboratory_order),
+    ("RDE^O11", prescription),
+    ("SIU^S12", appointment),
+    ("VXU^V04", vaccination),
+)
 
 
 def resources_of(bundle: dict) -> str:
@@ -16,8 +40,18 @@ def resources_of(bundle: dict) -> str:
     return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
 
 
-def run(seconds: float = 5.0) -> list[Comparison]:
-    """Measure ADT^A01 and ORU^R01 with 30 OBX, converted, validated and serialised."""
+def ours(message: bytes) -> dict:
+    result = fhir_adapters.convert(message, format="hl7v2")
+    result.to_json()
+    return result.bundle
+
+
+def ours_mapped(message: bytes) -> dict:
+    return fhir_adapters.convert(message, format="hl7v2", profile=UNCHECKED).bundle
+
+
+def bridge() -> tuple[Callable[[bytes], dict], Callable[[bytes], dict]]:
+    """Return hl7v2-fhir-bridge's conversion alone, and with its own validation."""
     from v2fhir.config import Config
     from v2fhir.convert import convert as peer_convert
     from v2fhir.hl7.parser import parse_bytes
@@ -25,29 +59,72 @@ def run(seconds: float = 5.0) -> list[Comparison]:
 
     config, now = Config(), datetime(2026, 3, 1, tzinfo=UTC)
 
-    def ours(message: bytes) -> dict:
-        result = fhir_adapters.convert(message, format="hl7v2")
-        result.to_json()
-        return result.bundle
+    def mapped(message: bytes) -> dict:
+        return peer_convert(parse_bytes(message), config, now).bundle
 
-    def theirs(message: bytes) -> dict:
-        bundle = peer_convert(parse_bytes(message), config, now).bundle
+    def validated(message: bytes) -> dict:
+        bundle = mapped(message)
         validate_bundle(bundle)
         json.dumps(bundle, ensure_ascii=False).encode()
         return bundle
 
-    comparisons = []
-    for what, message, target in (
-        ("HL7 v2 ADT^A01 to validated FHIR", admission(), 3.0),
-        ("HL7 v2 ORU^R01 with 30 OBX to validated FHIR", laboratory_report(), 1.0),
-    ):
+    return mapped, validated
+
+
+def brightohir(message: bytes) -> dict:
+    """brightohir makes R5 and validates by the models that it builds; it has no conversion without them."""
+    from brightohir import v2_to_r5
+
+    bundle = v2_to_r5(message.decode())
+    json.dumps(bundle, ensure_ascii=False).encode()
+    return bundle
+
+
+def run(seconds: float = 5.0) -> list[Comparison]:
+    """Measure ADT and ORU mapped and validated beside both peers, and the other kinds on their own."""
+    peer_mapped, peer_validated = bridge()
+    comparisons: list[Comparison] = []
+    for what, make, ratio, mapped_target, validated_target in MAIN_KINDS:
+        message = make()
         rates = rates_in_turn(
-            {"ours": (lambda m=message: ours(m), 1), "theirs": (lambda m=message: theirs(m), 1)}, seconds
+            {
+                "mapped": (lambda m=message: ours_mapped(m), 1),
+                "validated": (lambda m=message: ours(m), 1),
+                "bridge mapped": (lambda m=message: peer_mapped(m), 1),
+                "bridge validated": (lambda m=message: peer_validated(m), 1),
+                "brightohir": (lambda m=message: brightohir(m), 1),
+            },
+            seconds,
         )
-        note = f"ours: {resources_of(ours(message))}; theirs: {resources_of(theirs(message))}"
-        comparisons.append(
+        note = (
+            f"ours: {resources_of(ours(message))}; hl7v2-fhir-bridge: {resources_of(peer_validated(message))}; "
+            f"brightohir (R5): {resources_of(brightohir(message))}"
+        )
+        title = f"HL7 v2 {what}"
+        comparisons += [
             Comparison(
-                what, rates["ours"], "hl7v2-fhir-bridge 0.1.0, validated", rates["theirs"], target=target, note=note
-            )
-        )
+                f"{title} mapped, not validated",
+                rates["mapped"],
+                "hl7v2-fhir-bridge 0.1.0, not validated",
+                rates["bridge mapped"],
+                absolute_target=mapped_target,
+            ),
+            Comparison(
+                f"{title} to validated FHIR",
+                rates["validated"],
+                "hl7v2-fhir-bridge 0.1.0, validated",
+                rates["bridge validated"],
+                target=ratio,
+                absolute_target=validated_target,
+                note=note,
+            ),
+            Comparison(
+                f"{title} to validated FHIR, beside R5", rates["validated"], "brightohir 2.1.2", rates["brightohir"]
+            ),
+        ]
+    for what, make in OTHER_KINDS:
+        message = make()
+        rates = rates_in_turn({"validated": (lambda m=message: ours(m), 1)}, seconds)
+        title = f"HL7 v2 {what} to validated FHIR"
+        comparisons.append(Comparison(title, rates["validated"], "", None, note=resources_of(ours(message))))
     return comparisons

@@ -41,3 +41,71 @@ def laboratory_report(observations: int = 30, number: int = 1) -> bytes:
             "",
         ]
     ).encode()
+
+
+def _about_patient(kind: str, number: int, *lines: str) -> bytes:
+    """Return a message of a kind about the patient of a number."""
+    return "\r".join(
+        [
+            f"MSH|^~\\&|HIS|HOSPITAL_A|YIQIAO|HOSPITAL_A|20260301083000+0800||{kind}|BENCH-{number}|P|2.5.1|||||CHN|UNICODE UTF-8",
+            *lines,
+            "",
+        ]
+    ).encode()
+
+
+def _patient(number: int) -> str:
+    return f"PID|1||M{number:07d}^^^{AUTHORITY}^MR||TEST^PATIENT||19850712|F"
+
+
+def laboratory_order(number: int = 1) -> bytes:
+    """Return an ORM^O01 that orders one examination."""
+    return _about_patient(
+        "ORM^O01^ORM_O01",
+        number,
+        _patient(number),
+        f"ORC|NW|ORD-{number}||||||20260301083000+0800|||{DOCTOR}",
+        f"OBR|1|ORD-{number}||24323-8^Comprehensive metabolic panel^LN||||||||||||{DOCTOR}",
+        "DG1|1||J18.9^Pneumonia^I10||20260301|W",
+    )
+
+
+def prescription(number: int = 1) -> bytes:
+    """Return an RDE^O11 with one medicine."""
+    return _about_patient(
+        "RDE^O11^RDE_O11",
+        number,
+        _patient(number),
+        f"ORC|NW|RX-{number}|||||||20260301083000+0800|||{DOCTOR}",
+        "RXE||A0001^Amoxicillin 500 mg capsule^L|1||CAP^capsule^L|||||21|CAP^capsule^L|0",
+        "TQ1|1||TID^^^^^^^^^^||||20260301080000+0800|20260308080000+0800|R",
+        "RXR|PO^Oral^HL70162",
+    )
+
+
+def appointment(number: int = 1) -> bytes:
+    """Return an SIU^S12 with a service, a place and a doctor."""
+    return _about_patient(
+        "SIU^S12^SIU_S12",
+        number,
+        f"SCH|APP-{number}|FIL-{number}||||ROUTINE|CHECKUP^Check-up^L|NORMAL|30|min|^^^20260305090000+0800^20260305093000+0800|||||||||||||||BOOKED",
+        _patient(number),
+        "RGS|1",
+        "AIS|1||CONS^Consultation^L|20260305090000+0800",
+        "AIL|1||OPD^3^^HOSPITAL_A",
+        f"AIP|1||{DOCTOR}",
+    )
+
+
+def vaccination(number: int = 1) -> bytes:
+    """Return a VXU^V04 with one vaccine and two observations."""
+    return _about_patient(
+        "VXU^V04^VXU_V04",
+        number,
+        _patient(number),
+        f"ORC|RE||VAC-{number}",
+        "RXA|0|1|20260301083000+0800|20260301083000+0800|140^Influenza^CVX|0.5|mL^mL^UCUM||00^New record^NIP001||||||LOT1|20270101|MSD^Merck^MVX|||CP|A",
+        "RXR|IM^Intramuscular^HL70162|LA^Left arm^HL70163",
+        "OBX|1|CE|64994-7^Eligibility^LN|1|V01^Not eligible^HL70064||||||F",
+        "OBX|2|NM|30973-2^Dose number^LN|1|1||||||F",
+    )
