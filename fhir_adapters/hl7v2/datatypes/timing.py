@@ -6,6 +6,7 @@ Guide: TQ1[ServiceRequest], TQ1[MedicationRequest], RPT[Timing], TQ[ServiceReque
 
 import re
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from fhir_adapters.hl7v2.context import Conversion, Json
@@ -59,6 +60,7 @@ _WEEKDAYS = re.compile(r"Q(\d{0,3})J([1-7]{1,7})")
 _PERIOD_UNITS = {"S": "s", "M": "min", "H": "h", "D": "d", "W": "wk", "L": "mo"}
 _DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")  # table 0335: 1 is Monday
 _DURATION = re.compile(r"([SMHDWL])(\d{1,5})")
+_SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "wk": 604_800}
 _UNIT_NAMES = {
     **dict.fromkeys(("s", "sec", "second", "seconds"), "s"),
     **dict.fromkeys(("min", "m", "mn", "minute", "minutes", "分", "分钟"), "min"),
@@ -236,15 +238,26 @@ def _bounds(conv: Conversion, made: Occasions, tq1: Segment, numbers: tuple[int,
     period: Json = {}
     timestamps.put_date_time(conv, period, "start", tq1, start)
     timestamps.put_date_time(conv, period, "end", tq1, end)
+    amount, _, unit = tq1.peek(duration).partition("^")
+    lasting = _duration(conv, amount, conv.text(unit.split("&")[0])) if amount else None
     if period:
         timestamps.check_period(conv, period, tq1, end)
         made.repeat["boundsPeriod"] = period
-    elif tq1.peek(duration):
-        amount, _, unit = tq1.peek(duration).partition("^")
-        made_duration = _duration(conv, amount, conv.text(unit.split("&")[0]))
-        if made_duration is not None:
+        if lasting is not None and _end(period, lasting):
             tq1.take(duration)
-            made.repeat["boundsDuration"] = made_duration
+    elif lasting is not None:
+        tq1.take(duration)
+        made.repeat["boundsDuration"] = lasting
+
+
+def _end(period: Json, lasting: Json) -> bool:
+    """Guide: a start and a duration make an end, where the duration is so many days, hours or parts of them."""
+    start, factor = period.get("start", ""), _SECONDS.get(lasting["code"])
+    if "end" in period or "_end" in period or len(start) <= 10 or factor is None or not 0 < lasting["value"] < 1e6:
+        return False
+    ends = datetime.fromisoformat(start) + timedelta(seconds=round(float(lasting["value"]) * factor))
+    period["end"] = ends.isoformat()
+    return True
 
 
 def _duration(conv: Conversion, amount: str, unit: str) -> Json | None:
@@ -259,7 +272,12 @@ def _old_duration(conv: Conversion, made: Occasions, raw: str, segment: Segment,
     """TQ.3: S, M, H, D, W or L and a number, X and a number of times, INDEF."""
     text = conv.text(raw).upper()
     match = _DURATION.fullmatch(text)
-    if match is not None and "boundsPeriod" not in made.timing.get("repeat", {}):
+    bounds = made.timing.get("repeat", {}).get("boundsPeriod")
+    if match is not None and bounds is not None:
+        lasting = {"value": Lexeme(str(int(match[2]))), "code": _PERIOD_UNITS[match[1]]}
+        if not _end(bounds, lasting):
+            conv.not_mapped(segment, number, 3)
+    elif match is not None:
         unit = _PERIOD_UNITS[match[1]]
         made.repeat["boundsDuration"] = {
             "value": Lexeme(str(int(match[2]))),

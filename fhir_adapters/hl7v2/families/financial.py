@@ -102,6 +102,8 @@ def convert_accounts(conv: Conversion, message: Message) -> None:
             for child in group.groups("INSURANCE"):
                 insured(conv, at, child)
         at.account["status"] = status
+        if status == "inactive":
+            conv.amended[f"Account/{at.account['id']}"] = ("status", "servicePeriod")
         if at.visit is not None and "period" in at.visit:
             at.account["servicePeriod"] = at.visit["period"]
         for each in group.groups("OBSERVATION"):

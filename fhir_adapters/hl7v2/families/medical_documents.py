@@ -40,6 +40,9 @@ EVENTS = MappingProxyType(
     }
 )
 
+_NOTIFIED = ("status", "docStatus", "date", "author", "authenticator", "securityLabel", "relatesTo", "context")
+"""What a notice without content (T01, T03, ...) says of a document; pages that came before stay."""
+
 _ORDER = Group("ORDER", ("ORC", "OBR"), many=many("NTE"), groups=(TIMING,))
 _DOCUMENT = Group("DOCUMENT", ("TXA",), many=many("CON", "NTE"), groups=(OBSERVATION,))
 STRUCTURE = Group("MDM", ("MSH", "EVN"), groups=(patient(_ORDER, _DOCUMENT),))
@@ -72,7 +75,10 @@ def convert(conv: Conversion, message: Message) -> None:
                 for prt in each.all("PRT"):
                     participants.take_part(conv, prt, resource, "author")
                 _remarks(conv, resource, each)
-                conv.put(resource)
+                if _pages(each):
+                    conv.put(resource)
+                else:
+                    conv.amend(resource, *_NOTIFIED)
             for inner in each.groups("OBSERVATION"):
                 if txa is None or not _is_page(inner.segments[0]):
                     observed(conv, at.observer, inner)

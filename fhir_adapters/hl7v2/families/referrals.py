@@ -15,6 +15,9 @@ from fhir_adapters.hl7v2.structures import OBSERVATION, TIMING, Group, Node, gro
 EVENTS = MappingProxyType({"I12": ("", ""), "I13": ("", ""), "I14": ("revoked", "cancelled"), "I15": ("", "")})
 """Event -> status of the request and of the task, "" to ask RF1-1: referral, change, cancellation, inquiry."""
 
+_ABOUT_STATUS = frozenset({"I14", "I15"})
+"""Events that say how a referral stands and need not tell it whole."""
+
 _ORDER = Group("ORDER", ("ORC", "OBR"), many=many("NTE"), groups=(TIMING, OBSERVATION))
 _PROVIDER = Group("PROVIDER", ("PRD",), many=frozenset({"CTD"}))
 STRUCTURE = Group(
@@ -60,8 +63,12 @@ def convert(conv: Conversion, message: Message) -> None:
     if reasons:
         request["reasonReference"] = [{"reference": reference} for reference in reasons]
     add_notes(conv, request, root.all("NTE"))
-    conv.put(request)
-    conv.put(task)
+    if conv.header.trigger in _ABOUT_STATUS:
+        conv.amend(request, "status")
+        conv.amend(task, "status")
+    else:
+        conv.put(request)
+        conv.put(task)
 
 
 def _sent_along(conv: Conversion, at: Setting, group: Node, request: Json) -> None:

@@ -73,18 +73,17 @@ def _patient_group(conv: Conversion, group: Node) -> None:
     alone = [each for each in group.groups("OBSERVATION") if observed(conv, at.observer, each) is not None]
     if alone and not any(child.group.name in ("ORDER", "SPECIMEN") for child in group.children):
         _without_order(conv, alone[0].segments[0])
-    placed: list[tuple[Node, Node | None]] = [(each, None) for each in group.groups("ORDER")]
-    placed += [(each, specimen) for specimen in group.groups("SPECIMEN") for each in specimen.groups("ORDER")]
+    placed: list[tuple[Node, Json | None]] = [(each, None) for each in group.groups("ORDER")]
+    for above in group.groups("SPECIMEN"):
+        made = _specimen(conv, at, above, *at.observer.key)
+        if made is not None:
+            _about_specimen(conv, at, above, made)
+        placed += [(each, made) for each in above.groups("ORDER")]
     shared = orders.shared_numbers(
         [(each.first("ORC"), obr) for each, _ in placed if (obr := each.first("OBR")) is not None]
     )
-    for specimen in group.groups("SPECIMEN"):
-        if not any(above is specimen for _, above in placed):
-            made = _specimen(conv, at, specimen, *at.observer.key)
-            if made is not None:
-                _about_specimen(conv, at, specimen, made)
-    for each, above in placed:
-        _order(conv, at, each, shared, above)
+    for each, specimen in placed:
+        _order(conv, at, each, shared, specimen)
 
 
 def _specimen(conv: Conversion, at: Setting, group: Node, system: str, value: str) -> Json | None:
@@ -111,7 +110,7 @@ def _about_specimen(conv: Conversion, at: Setting, group: Node, specimen: Json) 
 
 
 def _order(
-    conv: Conversion, at: Setting, group: Node, shared: frozenset[tuple[str, str]], above: Node | None = None
+    conv: Conversion, at: Setting, group: Node, shared: frozenset[tuple[str, str]], above: Json | None = None
 ) -> None:
     obr = group.first("OBR")
     if obr is None:
@@ -144,10 +143,11 @@ def _order(
 
 
 def _specimens(
-    conv: Conversion, at: Setting, group: Node, above: Node | None, order: orders.Order, obr: Segment
+    conv: Conversion, at: Setting, group: Node, above: Json | None, order: orders.Order, obr: Segment
 ) -> list[Json]:
-    taken: list[Json] = []
-    for each in ([above] if above is not None else []) + list(group.groups("SPECIMEN")):
+    """What an order was done on: ``above``, the Specimen that it stands under, those of its own, or what OBR says."""
+    taken = [above] if above is not None else []
+    for each in group.groups("SPECIMEN"):
         made = _specimen(conv, at, each, *order.key)
         if made is not None:
             taken.append(made)

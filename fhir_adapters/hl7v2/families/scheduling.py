@@ -34,6 +34,9 @@ EVENTS = MappingProxyType(
 """Event -> the Appointment status it brings ("" to ask SCH-25); S23 and S24 block and free time, which is a Slot."""
 
 _SLOTS = frozenset({"S23", "S24"})
+_ENDED = frozenset({"S15", "S16", "S17", "S26"})
+"""Events that end an appointment and need not tell it whole: what was booked stays on record."""
+
 _RESOURCES = (
     Group("AIS", ("AIS",), many=many("NTE")),
     Group("AIG", ("AIG",), many=many("NTE")),
@@ -83,7 +86,10 @@ def convert(conv: Conversion, message: Message) -> None:
         # FHIR requires one; without a patient and a resource the appointment's own contact has none either
         conv.issue("warning", "missing", sch, 0, "an appointment without a patient or a resource")
         resource["participant"] = [{"actor": {"display": "unknown"}, "status": "needs-action"}]
-    conv.put(resource)
+    if conv.header.trigger in _ENDED:
+        conv.amend(resource, "status", "cancelationReason")
+    else:
+        conv.put(resource)
 
 
 def _participant(conv: Conversion, resource: Json, group: Node) -> None:

@@ -64,13 +64,16 @@ def _when(conv: Conversion, resource: Json, rxa: Segment) -> str:
         timestamps.put_date_time(conv, period, "start", rxa, 3)
         timestamps.put_date_time(conv, period, "end", rxa, 4)
         timestamps.check_period(conv, period, rxa, 4)
-        resource["effectivePeriod"] = period
+        resource["effectivePeriod"] = period or {"extension": [_UNKNOWN]}
         return str(period.get("start", ""))
     rxa.take(4)
     when = timestamps.put_date_time(conv, resource, "effectiveDateTime", rxa, 3)
-    if when is None and "_effectiveDateTime" not in resource:
-        conv.issue("warning", "missing", rxa, 3, "no time of administration")
-        resource["effectivePeriod"] = {"extension": [_UNKNOWN]}
+    if when is None:
+        # FHIR requires one; a period may say that it is not known, with what was written instead
+        kept = resource.pop("_effectiveDateTime", None)
+        resource["effectivePeriod"] = {"_start": kept} if kept else {"extension": [_UNKNOWN]}
+        if kept is None:
+            conv.issue("warning", "missing", rxa, 3, "no time of administration")
     return when or ""
 
 

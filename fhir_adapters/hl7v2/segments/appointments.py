@@ -47,9 +47,9 @@ def appointment(conv: Conversion, sch: Segment, status: str) -> Json:
         resource["id"] = appointment_id(conv.profile, conv.local_system("message"), conv.message_key(sch.where(1)))
     _reasons(conv, resource, sch)
     _based_on(conv, resource, sch)
-    if sch.peek(5):
-        schedule = concepts.concept(conv, sch, 5)
-        own = (schedule or {}).get("coding", ({"code": (schedule or {}).get("text", "")},))[0]
+    schedule = concepts.concept(conv, sch, 5) if sch.peek(5) else None
+    if schedule is not None:
+        own = schedule.get("coding", ({"code": schedule.get("text", "")},))[0]
         made = {"system": own.get("system") or conv.local_system("schedule"), "value": own["code"]}
         resource.setdefault("supportingInformation", []).append({"type": "Schedule", "identifier": made})
     return resource

@@ -66,10 +66,10 @@ def _line(conv: Conversion, resource: Json, line: Segment, occasions: list[Occas
     codes = concepts.concepts(conv, line, 3) if line.name == "ODS" else []
     text = "\n".join(text for raw in line.take(4 if line.name == "ODS" else 3).split("~") if (text := conv.text(raw)))
     if line.name == "ODS" and kind == "S":
-        for code in codes or [{"text": text}]:
+        for code in codes or ([{"text": text}] if text else []):
             resource.setdefault("supplement", []).append({"type": code})
         return
-    if line.name == "ODS" and kind == "P":
+    if codes and kind == "P":
         resource.setdefault("foodPreferenceModifier", []).extend(codes)
     elif codes:
         diet = resource.setdefault("oralDiet", {})

@@ -152,6 +152,8 @@ def relate(conv: Conversion, resource: Json, txa: Segment, code: str) -> None:
     if parent is not None and code:
         target = {"type": "DocumentReference", "identifier": parent}
         resource["relatesTo"] = [{"code": code, "target": target}]
+        if code == "replaces":
+            superseded(conv, parent, resource["subject"])
     elif parent is not None:
         resource.setdefault("context", {}).setdefault("related", []).append(
             {"type": "DocumentReference", "identifier": parent}
@@ -171,6 +173,7 @@ def contents(conv: Conversion, resource: Json, txa: Segment, lines: list[Segment
         kind = obx.peek(2).strip()
         if kind in TEXTS:
             title = title or concepts.concept(conv, obx, 3)
+            obx.take(3)  # one heading for all the lines
             text += _text_of(conv, obx)
             continue
         found += _attached(conv, obx, kind)
@@ -186,6 +189,21 @@ def contents(conv: Conversion, resource: Json, txa: Segment, lines: list[Segment
     for segment in lines:
         for number in (1, 4, 11, 14):  # place, sub-id, status and time of a line are the document's own
             segment.take(number)
+
+
+def superseded(conv: Conversion, parent: Json, subject: Json) -> None:
+    """The document of a number that another one replaces (amended: what is stored of it stays)."""
+    resource: Json = {
+        "resourceType": "DocumentReference",
+        "id": document_id(conv.profile, *business_ids.key_of(parent)),
+        "masterIdentifier": parent,
+        "status": "superseded",
+        "subject": subject,
+    }
+    empty: Json = {}
+    keep_original(empty, "url", "", "unknown")
+    resource["content"] = [{"attachment": empty}]
+    conv.amend(resource, "status")
 
 
 def _text_of(conv: Conversion, obx: Segment) -> list[str]:

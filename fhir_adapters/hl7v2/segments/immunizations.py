@@ -86,12 +86,16 @@ def _status(conv: Conversion, rxa: Segment) -> str:
 
 
 def _when(conv: Conversion, resource: Json, rxa: Segment) -> str:
+    written = conv.text(rxa.peek(3).split("^")[0])
     when = timestamps.put_date_time(conv, resource, "occurrenceDateTime", rxa, 3)
     if rxa.peek(4)[:8] == (when or "").replace("-", "")[:8] or not rxa.peek(4):
         rxa.take(4)  # an injection begins and ends together
-    if when is None and "_occurrenceDateTime" not in resource:
-        conv.issue("warning", "missing", rxa, 3, "no time of vaccination; FHIR requires one")
-        resource["occurrenceString"] = "unknown"
+    if when is None:
+        # FHIR requires one: what was written instead of a date, else that it is not known
+        resource.pop("_occurrenceDateTime", None)
+        resource["occurrenceString"] = written or "unknown"
+        if not written:
+            conv.issue("warning", "missing", rxa, 3, "no time of vaccination; FHIR requires one")
     return when or ""
 
 

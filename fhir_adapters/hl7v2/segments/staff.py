@@ -63,6 +63,9 @@ def _active(conv: Conversion, stf: Segment, event: str) -> bool:
 def role(conv: Conversion, person: Json, stf: Segment, pra: Segment | None) -> Json | None:
     """The PractitionerRole of somebody's department (STF-8), kind (STF-4), title (18) and specialty (PRA-5)."""
     reference = {"reference": f"Practitioner/{person['id']}"}
+    if pra is not None:
+        pra.take(1)  # whose it is, as in STF-1
+        _licences(conv, person, pra)
     department = _department(conv, stf)
     kinds = [*concepts.concepts(conv, stf, 4), *(concepts.concepts(conv, stf, 19) if stf.peek(19) else [])]
     title = conv.text(stf.take(18)) if stf.peek(18) else ""
@@ -79,8 +82,6 @@ def role(conv: Conversion, person: Json, stf: Segment, pra: Segment | None) -> J
         if more not in resource.setdefault("code", []):
             resource["code"].append(more)
     conv.owned.add(made["reference"])
-    if pra is not None:
-        _licences(conv, person, pra)
     return resource
 
 
