@@ -21,6 +21,7 @@ from bridge.routes.ledger import ledger_blueprint
 from bridge.routes.messages import messages_blueprint
 from bridge.routes.metadata import metadata_blueprint
 from bridge.routes.operations import operations_blueprint
+from bridge.routes.soap import soap_blueprint
 from bridge.wiring import Node
 
 #: this service answers with data, never with pages: nothing may frame, sniff, cache or run anything of it
@@ -60,7 +61,7 @@ def _blueprints(node: Node, surface: Surface) -> list:  # type: ignore[type-arg]
     """The surfaces of this node, in the order of the documentation."""
     surfaces = [operations_blueprint(node), metadata_blueprint(node)]
     if surface == "web":
-        surfaces += [fhir_blueprint(node), messages_blueprint(node), *consent_blueprints(node)]
+        surfaces += [fhir_blueprint(node), messages_blueprint(node), soap_blueprint(node), *consent_blueprints(node)]
     if surface == "peer" or not node.settings.peer_tls.enabled:
         surfaces += [exchange_blueprint(node), certificates_blueprint(node)]
         if node.settings.ledger.engine != "remote":

@@ -103,13 +103,26 @@ def guard(app: Flask, node: Any) -> None:
 def _authenticate(node: Any, book: TokenBook) -> Principal:
     if "Signature-Input" in request.headers:
         return _member(node)
-    scheme, _, text = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not text:
+    text = _token_text()
+    if not text:
         raise AuthenticationRequired("a bearer token or a signed request is needed")
-    token = book.find(text.strip(), int(node.clock()))
+    token = book.find(text, int(node.clock()))
     if token is None:
         raise AuthenticationRequired("the token is not known, or has expired")
     return Principal("client", token.id, token.name, ROLE_PERMISSIONS[token.role])
+
+
+def _token_text() -> str:
+    """Return the token that a request brings: as a bearer token, or as the password of Basic authentication.
+
+    The latter is what SOAP clients of older platforms can send; the user name does not matter.
+    """
+    given = request.authorization
+    if given is None:
+        return ""
+    if given.type == "basic":
+        return (given.password or "").strip()
+    return (given.token or "").strip() if given.type == "bearer" else ""
 
 
 def _member(node: Any) -> Principal:

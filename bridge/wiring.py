@@ -30,6 +30,7 @@ from bridge.peer_signature import PeerAuth
 from bridge.pki.authority import CertificateAuthority
 from bridge.pki.tls_identity import TlsIdentity
 from bridge.profiles import ProfileBook
+from bridge.services.action_intake import ActionIntake
 from bridge.services.anchoring import AnchoringService
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
@@ -130,6 +131,7 @@ class Node:
     signing: SigningService
     pollers: tuple[ViewPoller | DropFolder, ...]
     files: FileIntake
+    actions: ActionIntake
     # exchange between institutions; the card authority's own services answer others only where the node has that role
     pseudonyms: PseudonymService
     localisation: LocalisationIndex
@@ -348,7 +350,12 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
     )
     for poller in pollers:
         resources.callback(poller.close)
-    files = FileIntake(ingest, lambda source: profiles.get(source) or profiles[DEFAULT_PROFILE])
+
+    def profile_of(source: str) -> SourceProfile:
+        found: SourceProfile = profiles.get(source) or profiles[DEFAULT_PROFILE]
+        return found
+
+    files = FileIntake(ingest, profile_of)
     folders = tuple(
         DropFolder(each, settings.path(each.path), files, clock) for each in settings.sources if each.kind == "folder"
     )
@@ -377,6 +384,7 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
         ),
         "pollers": (*pollers, *folders),
         "files": files,
+        "actions": ActionIntake(parts["inbox"], profile_of, clock),
     }  # fmt: skip
 
 

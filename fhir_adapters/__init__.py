@@ -4,6 +4,7 @@ No clock, no randomness, no network, no database: the same bytes, profile and ad
 A format's code is loaded when it is first used.
 """
 
+import re
 from collections.abc import Iterator
 
 from fhir_adapters.errors import UnsupportedMessage
@@ -12,10 +13,11 @@ from fhir_adapters.result import ConversionResult, Issue
 
 __all__ = ["FORMATS", "ConversionResult", "Issue", "SourceProfile", "convert", "detect_format", "messages"]
 
-FORMATS = ("hl7v2", "cda", "csv", "tabular", "xlsx")
+FORMATS = ("hl7v2", "cda", "csv", "tabular", "xlsx", "action")
 """Formats that :func:`convert` takes; "csv" and "tabular" are one. "auto" looks at the bytes."""
 
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
+_ACTION_ROOT = re.compile(rb"(?:<\?[^>]*\?>\s*|<!--.*?-->\s*)*<(?:[\w.-]+:)?(?:Envelope|Request)[\s/>]", re.DOTALL)
 _OFFICE_STARTS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _HL7V2_STARTS = (b"MSH", b"FHS", b"BHS")
 
@@ -43,6 +45,10 @@ def convert(raw: bytes, format: str = "hl7v2", profile: SourceProfile | None = N
         from fhir_adapters.tabular import workbook
 
         return workbook.convert(raw, profile)
+    if chosen == "action":
+        from fhir_adapters import actions
+
+        return actions.convert(raw, profile)
     raise UnsupportedMessage("unknown format; one of " + ", ".join((*FORMATS, "auto")))
 
 
@@ -56,7 +62,7 @@ def messages(raw: bytes, format: str = "hl7v2") -> Iterator[bytes]:
         from fhir_adapters import hl7v2
 
         return iter(hl7v2.messages(raw))
-    if chosen in ("cda", "csv", "tabular", "xlsx"):
+    if chosen in ("cda", "csv", "tabular", "xlsx", "action"):
         return iter((raw,))
     raise UnsupportedMessage("unknown format; one of " + ", ".join((*FORMATS, "auto")))
 
@@ -64,8 +70,8 @@ def messages(raw: bytes, format: str = "hl7v2") -> Iterator[bytes]:
 def detect_format(raw: bytes) -> str:
     """The format that the first bytes look like.
 
-    "hl7v2" for an MSH, FHS, BHS or MLLP start, "cda" for any XML (the CDA adapter refuses by name what is none),
-    "xlsx" for an archive as Office writes it, otherwise "csv".
+    "hl7v2" for an MSH, FHS, BHS or MLLP start, "action" for a SOAP envelope or a Request, "cda" for any other XML (the
+    CDA adapter refuses by name what is none), "xlsx" for an archive as Office writes it, otherwise "csv".
     """
     head = raw[:256]
     if head.startswith(_OFFICE_STARTS):
@@ -75,4 +81,6 @@ def detect_format(raw: bytes) -> str:
     head = head.replace(b"\0", b"").lstrip(b"\x0b\r\n\t ")
     if head.startswith(_HL7V2_STARTS):
         return "hl7v2"
-    return "cda" if head.startswith(b"<") else "csv"
+    if head.startswith(b"<"):
+        return "action" if _ACTION_ROOT.match(head) else "cda"
+    return "csv"

@@ -11,7 +11,7 @@ import orjson
 
 from bridge.errors import IngestError
 from bridge.storage.inbox import Refusal
-from fhir_adapters import ConversionResult, SourceProfile, convert, hl7v2, tabular
+from fhir_adapters import ConversionResult, SourceProfile, actions, convert, hl7v2, tabular
 from fhir_adapters.errors import AdapterError, DecodeError, ParseError, UnsupportedMessage, ValidationError
 from fhir_adapters.extensions import AMENDS, UNLINKS
 from fhir_adapters.tabular.mapped import find_mapping, mapped_row
@@ -95,6 +95,8 @@ def adapter_of(format: str) -> str:
         from fhir_adapters import cda  # loads libxml2, which a node without documents never needs
 
         return cda.ADAPTER
+    if format == "action":
+        return actions.ADAPTER
     return hl7v2.ADAPTER if format == "hl7v2" else tabular.ADAPTER
 
 

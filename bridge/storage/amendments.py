@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Any
 
+from bridge.storage.encounter_stays import completed_period, with_stays
+
 _NOT_ELEMENTS = frozenset({"resourceType", "id", "meta"})
 
 
@@ -22,7 +24,8 @@ def amended(
 ) -> dict[str, Any]:
     """Return ``stored`` with what is said about it.
 
-    Of the ``elements`` lists are added to and values replaced; other elements fill gaps only. ``unlinked`` are patients
+    Of the ``elements`` lists are added to (of an Encounter's stays, those told of again are completed) and values
+    replaced, periods completed; other elements fill gaps only. ``unlinked`` are patients
     to whom a ``Patient.link`` is taken away first. When what is said is not ``later`` than what is stored, it still
     adds and fills gaps, and replaces and takes away nothing.
     """
@@ -38,10 +41,12 @@ def amended(
         held = result.get(name)
         if held is None:
             result[name] = value
+        elif name in elements and name == "location" and stored.get("resourceType") == "Encounter" and later:
+            result[name] = with_stays(held, value)
         elif name in elements and isinstance(held, list) and isinstance(value, list):
             result[name] = [*held, *(each for each in value if each not in held)]
         elif name in elements and later:
-            result[name] = value
+            result[name] = completed_period(held, value) if name == "period" else value
     if not result.get("link", True):
         del result["link"]
     return result

@@ -18,7 +18,7 @@ from bridge.wiring import Node, build_node
 from tests.node_home import adt, make_home
 
 NOW = 1_700_000_000
-PUBLIC_ENDPOINTS = {"operations.healthz", "operations.readyz", "metadata.metadata"}
+PUBLIC_ENDPOINTS = {"operations.healthz", "operations.readyz", "metadata.metadata", "soap.wsdl"}
 
 
 @pytest.fixture(scope="module")
