@@ -51,6 +51,8 @@ def jobs_of(node: Node) -> list[Job]:
     ]
     if settings.witness.enabled:
         jobs.append(Job("witness", settings.witness.period_seconds, lambda: _witness(node)))
+    if node.cosignatures is not None:
+        jobs.append(Job("cosignatures", settings.witness.period_seconds, node.cosignatures.run))
     if node.timestamps.configured:
         jobs.append(Job("timestamp", settings.timestamp.period_seconds, node.timestamps.run))
     if node.certificates.exists or (node.tls.exists and settings.exchange.authority):

@@ -35,6 +35,7 @@ from bridge.services.anchoring import AnchoringService
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
 from bridge.services.consent import ConsentRules, ConsentService
+from bridge.services.cosignatures import CosignatureExchange
 from bridge.services.drop_folder import DropFolder
 from bridge.services.erasure import ErasureService
 from bridge.services.evidence_status import EvidenceStatusService, Thresholds
@@ -111,6 +112,7 @@ class Node:
     ledger_health: LedgerHealth
     submitter: TransactionSubmitter
     gossip: CheckpointGossip
+    cosignatures: CosignatureExchange | None
     peers: Peers
     tls: TlsIdentity
     certificates: CertificateAuthority
@@ -279,6 +281,7 @@ def _add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
         ),
         "gossip": gossip,
         "peers": peers,
+        "cosignatures": CosignatureExchange(chain, peers, signer.org) if isinstance(chain, CometChain) else None,
         "tls": tls,
         "certificates": CertificateAuthority(
             settings.path(settings.peer_tls.directory) / "authority", parts["keys"], settings.ledger.chain, clock

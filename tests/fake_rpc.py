@@ -6,21 +6,29 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 from anchor.chain.cometbft.replica_store import ReplicaStore
+from tests.cometbft_oracle import oracle
 from tests.fake_consensus import FakeConsensus
 
 
 class FakeNode:
     """Serves the RPC methods that the client uses over one real application."""
 
-    def __init__(self, store: ReplicaStore, folder: Path, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        store: ReplicaStore,
+        folder: Path,
+        now: Callable[[], float],
+        validators: Sequence[Mapping[str, Any]] = (),
+    ) -> None:
+        """``validators``: those of a genesis file with nodes ("key", "power")."""
         self.consensus = FakeConsensus(store, folder)
-        self.consensus.handshake()
+        self.consensus.handshake(validators=[_update(each) for each in validators])
         self.paused = threading.Event()  # set: blocks are not made, transactions wait
         self.refuses = ""  # what the mempool says to every transaction, when it takes none
         self._now = now
@@ -137,3 +145,9 @@ class FakeNode:
 
 class RefusedCall(Exception):
     """Answered as CometBFT answers what it refuses."""
+
+
+def _update(validator: Mapping[str, Any]) -> Any:
+    update = oracle("tendermint.abci.ValidatorUpdate")(power=validator["power"])
+    update.pub_key.ed25519 = bytes.fromhex(validator["key"])
+    return update

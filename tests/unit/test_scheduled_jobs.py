@@ -62,6 +62,7 @@ def worker(leases: JobLeases, name: str, ingest: Any = None, stop: threading.Eve
         ingest=ingest,
         pollers=(),
         purge=lambda: 0,
+        cosignatures=None,
         timestamps=SimpleNamespace(configured=False),
         certificates=SimpleNamespace(exists=False),
         tls=SimpleNamespace(exists=False),
