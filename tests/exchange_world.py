@@ -237,6 +237,7 @@ class World:
         if org == AUTHORITY:
             path = self.directory / "ledger.sqlite3"
             return EmbeddedChain(path, genesis=content, host_key=keys(org)[0], host_org=org, clock=self.clock)
+
         def newest() -> str | None:
             return self.sites[org].gossip.newest() if org in self.sites else None
 

@@ -77,8 +77,8 @@ def test_every_row_becomes_a_record(sample: SourceDatabase, sqlite_stores: Store
             table: connection.execute(text(f"SELECT count(*) FROM {table}")).scalar_one()
             for table in ("pms_patient", "sms_staff", "sms_dept", "dms_registration", "dms_medicine_item_record")
         }
-    counts = {type: sqlite_stores.records.count(type) for type in
-              ("Patient", "Practitioner", "Organization", "Encounter", "MedicationRequest", "DiagnosticReport")}  # fmt: skip
+    kinds = ("Patient", "Practitioner", "Organization", "Encounter", "MedicationRequest", "DiagnosticReport")
+    counts = {kind: sqlite_stores.records.count(kind) for kind in kinds}
     assert counts == {
         "Patient": rows["pms_patient"],
         "Practitioner": rows["sms_staff"],
