@@ -22,6 +22,7 @@ from bridge.routes.messages import messages_blueprint
 from bridge.routes.metadata import metadata_blueprint
 from bridge.routes.operations import operations_blueprint
 from bridge.routes.soap import soap_blueprint
+from bridge.routes.reviews import reviews_blueprint
 from bridge.wiring import Node
 
 #: this service answers with data, never with pages: nothing may frame, sniff, cache or run anything of it
@@ -62,6 +63,7 @@ def _blueprints(node: Node, surface: Surface) -> list:  # type: ignore[type-arg]
     surfaces = [operations_blueprint(node), metadata_blueprint(node)]
     if surface == "web":
         surfaces += [fhir_blueprint(node), messages_blueprint(node), soap_blueprint(node), *consent_blueprints(node)]
+        surfaces.append(reviews_blueprint(node))
     if surface == "peer" or not node.settings.peer_tls.enabled:
         surfaces += [exchange_blueprint(node), certificates_blueprint(node)]
         if node.settings.ledger.engine != "remote":

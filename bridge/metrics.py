@@ -16,6 +16,7 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from anchor.chain.client import Health
 from bridge.errors import BridgeError
 from bridge.evidence_metrics import evidence_alarms, evidence_metrics
+from bridge.exchange_metrics import exchange_metrics
 from bridge.source_metrics import circuit_states, source_metrics
 from bridge.storage.database import read_transaction
 from bridge.storage.inbox_desk import backlog
@@ -97,6 +98,7 @@ class _NodeCollector:
         yield GaugeMetricFamily("yiqiao_ledger_height", "Newest block of the ledger seen.", value=health.height)
         yield GaugeMetricFamily("yiqiao_ledger_log_size", "Transactions in the ledger's log.", value=health.log_size)
         yield from evidence_metrics(node)
+        yield from exchange_metrics(node)
 
     def _backlog(self) -> Iterator[Metric]:
         """Yield what waits to be processed, and whether the inbox is so full that it takes no more."""

@@ -24,7 +24,7 @@ from bridge.pki.tls_identity import TlsIdentity
 CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "config"
 CONFIG_FILE = "config.toml"
 ENVIRONMENT_PREFIX = "YIQIAO_"
-LISTS = frozenset({("node", "roles"), ("exchange", "private_networks")})  # settings that are lists of texts
+LISTS = frozenset({("node", "roles"), ("exchange", "private_networks"), ("exchange", "emergency_roles")})  # settings that are lists of texts
 
 Role = Literal["hospital", "authority", "payer", "card-issuer", "device-gateway", "observer"]
 ROLES: tuple[Role, ...] = ("hospital", "authority", "payer", "card-issuer", "device-gateway", "observer")
@@ -197,6 +197,7 @@ class ExchangeSettings(_Section):
     authority_url: str
     scope: str
     private_networks: tuple[str, ...]
+    emergency_roles: tuple[str, ...]
     release_timeout_seconds: float = Field(gt=0)
     register_seconds: float = Field(gt=0)
     settle_seconds: float = Field(gt=0)

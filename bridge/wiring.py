@@ -54,6 +54,7 @@ from bridge.services.pseudonyms import PseudonymService
 from bridge.services.reading import ReadingService
 from bridge.services.receipts import ReceiptService
 from bridge.services.retention import RetentionService, RetentionTerms
+from bridge.services.reviews import ReviewService
 from bridge.services.search import SearchService
 from bridge.services.signing import SigningService
 from bridge.services.submission import TransactionSubmitter
@@ -139,6 +140,7 @@ class Node:
     localisation: LocalisationIndex
     consent: ConsentService
     exchange: ExchangeService
+    reviews: ReviewService
     exchange_parts: ExchangeParts
     erasure: ErasureService
     resources: ExitStack
@@ -438,6 +440,7 @@ def _add_exchange(parts: dict[str, Any]) -> None:
         if settings.consent.signature_anchors
         else None,
         base_url=settings.node.endpoint.rstrip("/") + FHIR_PATH,
+        emergency_roles=frozenset(exchange.emergency_roles),
     )
     shared = ("engine", "keyring", "records", "chain", "submitter", "anchoring", "audit", "signing", "peers", "clock")
     built = assemble_exchange(
@@ -451,6 +454,7 @@ def _add_exchange(parts: dict[str, Any]) -> None:
         "localisation": built.index,
         "consent": built.consent,
         "exchange": built.exchange,
+        "reviews": built.reviews,
         "exchange_parts": built,
         "erasure": ErasureService(
             parts["engine"],

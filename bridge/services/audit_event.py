@@ -81,6 +81,7 @@ class ExchangeFacts:
     patient: str | None = None
     consent: str | None = None
     practitioner: str | None = None
+    role: str = ""
     emergency: bool = False
     records: Sequence[str] = field(default=())
 
@@ -133,6 +134,8 @@ def decision_event(facts: ExchangeFacts, *, recorded: str) -> dict[str, Any]:
         "requestor": True,
         "purposeOfUse": [_purpose(facts)],
     }
+    if facts.role:
+        user["role"] = [{"text": facts.role}]  # as the requesting institution signed it
     event["agent"] = [
         _agent("110150", facts.requester, requestor=False),
         user,

@@ -256,6 +256,10 @@ class ConsentService:
         with read_transaction(self._engine) as connection:
             return _grant(self._store.of_consent(connection, consent_id))
 
+    def counts(self, states: Sequence[str]) -> dict[str, int]:
+        """Return how many grants are in each of these states."""
+        return self._store.counts(states)
+
     def patient_of(self, connection: Connection, grant_id: str) -> str:
         """Return the patient id of a grant."""
         return str(self._store.row(connection, grant_id).patient_id)

@@ -191,6 +191,7 @@ class ExchangeService:
             holder=party,
             requester=self._node,
             practitioner=asking.practitioner,
+            role=asking.role,
             emergency=asking.emergency is not None,
         )
         self._note(asked)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from bridge.services.confirmation import Confirmations
 from bridge.services.consent import ConsentRules, ConsentService
+from bridge.services.decision import EMERGENCY_ROLES
 from bridge.services.exchange import ExchangeService
 from bridge.services.ledger_events import LedgerEvents
 from bridge.services.localisation import LocalisationClient, LocalisationIndex, LocalisationRegistrar, LocalPatients
@@ -17,6 +18,7 @@ from bridge.services.receipts import ReceiptService
 from bridge.services.receive import ReceiveService
 from bridge.services.release import ReleaseService
 from bridge.services.release_content import ContentBuilder
+from bridge.services.reviews import ReviewService
 from bridge.storage.disclosures import DisclosureStore
 
 if TYPE_CHECKING:
@@ -49,6 +51,7 @@ class ExchangeTerms:
     base_url: str
     consent: ConsentRules = field(default_factory=ConsentRules)
     signature_anchors: Path | None = None
+    emergency_roles: frozenset[str] = EMERGENCY_ROLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class ExchangeParts:
     exchange: ExchangeService
     registrar: LocalisationRegistrar
     events: LedgerEvents
+    reviews: ReviewService
 
     def register(self) -> int:
         """Run the registration job; returns how many patients were registered."""
@@ -68,7 +72,7 @@ class ExchangeParts:
 
     def settle(self) -> int:
         """Bring to the ledger what it could not take in time; returns how much was settled."""
-        return self.events.settle() + self.consent.settle()
+        return self.events.settle() + self.consent.settle() + self.reviews.settle()
 
 
 def assemble_exchange(
@@ -111,10 +115,11 @@ def assemble_exchange(
     def receipts(memo: ChainClient) -> ReceiptService:
         return ReceiptService(engine, keyring, memo, signer, node.id, clock, chain_id=terms.chain_id)
 
+    reviews = ReviewService(engine, records, keyring, submitter, chain, audit, clock)
     release = ReleaseService(
         engine=engine,
         store=store,
-        records=records,
+        reviews=reviews,
         content=ContentBuilder(
             records, anchoring, receipts, chain, base_url=terms.base_url, sleep=time.sleep, sign=signing.provenance
         ),
@@ -126,6 +131,7 @@ def assemble_exchange(
         key=key,
         events=events,
         audit=audit,
+        emergency_roles=terms.emergency_roles,
         clock=clock,
     )
     receive = ReceiveService(
@@ -159,4 +165,4 @@ def assemble_exchange(
         clock=clock,
     )
     registrar = LocalisationRegistrar(engine, records, keyring, pseudonyms, localisation, clock)
-    return ExchangeParts(service, index, consent, exchange, registrar, events)
+    return ExchangeParts(service, index, consent, exchange, registrar, events, reviews)

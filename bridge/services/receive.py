@@ -297,6 +297,7 @@ class ReceiveService:
             description=f"received and verified {len(results)} records",
             patient=patients[0] if patients else None,
             practitioner=facts.practitioner,
+            role=facts.role,
             emergency=facts.emergency,
             records=tuple(result.ref for result in results),
         )

@@ -30,13 +30,11 @@ from bridge.peer_signature import live_key
 from bridge.services import access_request
 from bridge.services.access_request import SignedRequest
 from bridge.services.audit_event import SERIOUS_FAILURE, SUCCESS, ExchangeFacts, Party
-from bridge.services.decision import AskedFor, Decision, GrantFacts, decide
+from bridge.services.decision import EMERGENCY_ROLES, AskedFor, Decision, GrantFacts, decide
 from bridge.services.envelope import seal
 from bridge.services.ledger_events import LedgerEvents, Recorded
-from bridge.services.review import review_task
 from bridge.storage.database import read_transaction, write_transaction
 from bridge.storage.disclosures import DisclosureStore, Released
-from bridge.storage.records import Lineage
 
 if TYPE_CHECKING:
     from anchor.chain.client import ChainClient
@@ -44,11 +42,10 @@ if TYPE_CHECKING:
     from bridge.services.consent import ConsentService
     from bridge.services.localisation import LocalPatients
     from bridge.services.release_content import ContentBuilder
-    from bridge.storage.records import RecordStore
+    from bridge.services.reviews import ReviewService
 
 ABANDONED_SECONDS = 90  # after this long a request that is still being decided was left by a process that died
 EMERGENCY_SECONDS = 3600  # how long an emergency's envelope may be fetched again
-ADAPTER = "yiqiao-review/1.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +69,7 @@ class ReleaseService:
         *,
         engine: Engine,
         store: DisclosureStore,
-        records: RecordStore,
+        reviews: ReviewService,
         content: ContentBuilder,
         consent: ConsentService,
         patients: LocalPatients,
@@ -82,11 +79,13 @@ class ReleaseService:
         key: PrivateKey,
         events: LedgerEvents,
         audit: AuditService,
+        emergency_roles: frozenset[str] = EMERGENCY_ROLES,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._engine, self._store, self._records, self._content = engine, store, records, content
+        self._engine, self._store, self._reviews, self._content = engine, store, reviews, content
         self._consent, self._patients, self._chain, self._chain_id = consent, patients, chain, chain_id
         self._node, self._key, self._events, self._audit, self._clock = node, key, events, audit, clock
+        self._emergency_roles = emergency_roles
 
     def answer(self, raw: bytes, caller: str) -> Answer:
         """Answer one signed request.
@@ -158,7 +157,14 @@ class ReleaseService:
             facts = [self._with_ledger(grant) for grant in grants]
         except ChainError as error:
             raise PeerUnavailable("the ledger does not answer, and nothing can be decided without it") from error
-        decision = decide(wanted, member=member, holds_records=bool(patients), grants=facts, now=newest)
+        decision = decide(
+            wanted,
+            member=member,
+            holds_records=bool(patients),
+            grants=facts,
+            now=newest,
+            emergency_roles=self._emergency_roles,
+        )
         return decision, patients
 
     def _with_ledger(self, grant: GrantFacts) -> GrantFacts:
@@ -193,7 +199,7 @@ class ReleaseService:
             )
             self._audit.record_decision(facts, connection)
             if decision.basis == "emergency":
-                self._open_review(connection, asked, patients[0])
+                self._reviews.open(connection, asked, patients[0])
         released = self._seal(asked, decision, patients, member, permit)  # (4)
         with write_transaction(self._engine) as connection:
             self._store.keep(connection, asked.id, released, int(self._clock()))
@@ -337,10 +343,6 @@ class ReleaseService:
             patient=f"Patient/{patients[0]}" if patients else None,
             consent=decision.grant.consent if decision.grant else None,
             practitioner=statement["practitioner"],
+            role=statement["role"],
             emergency=statement["emergency"] is not None,
         )
-
-    def _open_review(self, connection: Any, asked: SignedRequest, patient: str) -> None:
-        task = review_task(asked, patient=f"Patient/{patient}", holder=self._node.id, now=int(self._clock()))
-        lineage = Lineage(f"review:{self._node.id}", sm3(asked.dump()), ADAPTER)
-        self._records.put(connection, task, lineage, f"Patient/{patient}")

@@ -183,6 +183,22 @@ class ReceivedRecord(SQLModel, table=True):
     received: int = Field(sa_type=BigInteger)
 
 
+class EmergencyReview(SQLModel, table=True):
+    """The review of one emergency access at this node (the holder). ``state``: open, closing, closed."""
+
+    __tablename__ = "emergency_review"
+    request_id: str = Field(primary_key=True, max_length=32)
+    patient_id: str = Field(max_length=64)
+    requester: str = Field(max_length=18)
+    opened: int = Field(sa_type=BigInteger)
+    due: int = Field(index=True, sa_type=BigInteger)
+    state: str = Field(index=True, max_length=16)
+    outcome: str | None = Field(default=None, max_length=16)
+    detail_sealed: bytes | None = None
+    tx_id: str | None = Field(default=None, max_length=64)
+    updated: int = Field(sa_type=BigInteger)
+
+
 class LedgerGap(SQLModel, table=True):
     """An event that happened while the ledger could not take it: signed, queued, and reported until it is committed.
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Table, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Table, func, insert, select, update
 
 from anchor import canonical
 from bridge.errors import KeyDestroyed, NotFound
@@ -84,9 +84,11 @@ class GrantStore:
 
     def counts(self, states: Iterable[str]) -> dict[str, int]:
         """Return how many grants are in each of these states."""
+        wanted = list(states)
+        counted = select(_GRANT.c.state, func.count()).where(_GRANT.c.state.in_(wanted)).group_by(_GRANT.c.state)
         with read_transaction(self._engine) as connection:
-            found = [row.state for row in connection.execute(select(_GRANT.c.state))]
-        return {state: found.count(state) for state in states}
+            found = {row[0]: int(row[1]) for row in connection.execute(counted)}
+        return {state: found.get(state, 0) for state in wanted}
 
     def detail(self, connection: Connection, row: Row[Any]) -> dict[str, Any]:
         """Return what the commitment opens to; raises ``KeyDestroyed`` after the patient's erasure."""

@@ -284,6 +284,15 @@ SEARCH_PARAMETERS: dict[str, tuple[SearchParameter, ...]] = {
         _reference("actor", "provision.actor.reference", to=_ACTORS),
         _reference("organization", to="Organization"),
     ),
+    "Communication": (
+        _IDENTIFIER,
+        _reference("patient", "subject", to="Patient"),
+        _SUBJECT,
+        _token("category"),
+        _token("status", system="event-status"),
+        _date("sent"),
+        _reference("recipient", to=_ACTORS),
+    ),
     "Task": (
         _IDENTIFIER,
         _reference("patient", "for", to="Patient"),
