@@ -26,10 +26,11 @@ from anchor.chain.cometbft.process import find_binary
 from anchor.chain.cometbft.replica import Replica, ReplicaOptions
 from anchor.chain.cometbft.replica_store import ReplicaStore
 from anchor.chain.cometbft.rpc import CometRpc
+from anchor.contracts import nodes
 from anchor.errors import ChainError, ChainUnavailable
 from anchor.genesis import parse
 from anchor.protobuf import Message
-from tests.ledger_consortium import sign_key
+from tests.ledger_consortium import CHAIN, sign_key
 
 ROOT = Path(__file__).parents[1]
 FAST = node_files.Timeouts(propose=500, propose_delta=200, vote=300, vote_delta=100, commit=50, heartbeat=1_000)
@@ -142,13 +143,12 @@ class Network:
     def __init__(
         self,
         folder: Path,
-        genesis: bytes,
+        genesis: bytes | Callable[[Sequence[Node]], bytes],
         orgs: Sequence[str],
         *,
         validators: Sequence[str] | None = None,
         timeouts: node_files.Timeouts = FAST,
     ) -> None:
-        self.genesis = genesis
         ports = free_ports(2 * len(orgs))
         self.nodes: list[Node] = []
         for number, org in enumerate(orgs):
@@ -157,6 +157,8 @@ class Network:
             identity = node_files.create_keys(place / "cometbft")
             self.nodes.append(Node(place, org, identity, ports[2 * number], ports[2 * number + 1]))
         voting = set(orgs if validators is None else validators)
+        genesis = genesis if isinstance(genesis, bytes) else genesis(self.nodes)
+        self.genesis = genesis
         self.document = comet_genesis(genesis, [node for node in self.nodes if node.org in voting], folder)
         addresses = {node.identity.node: f"127.0.0.1:{node.p2p_port}" for node in self.nodes}
         for node in self.nodes:
@@ -174,6 +176,21 @@ class Network:
         for node in self.nodes:
             node.start()
 
+    def add(self, org: str, **settings: Any) -> Node:
+        """Return a further node, not started, that knows the others; they let it in once the ledger names it."""
+        place = self.nodes[0].folder.parent / f"node{len(self.nodes)}"
+        place.mkdir()
+        rpc_port, p2p_port = free_ports(2)
+        node = Node(place, org, node_files.create_keys(place / "cometbft"), rpc_port, p2p_port)
+        (place / "genesis.json").write_bytes(self.genesis)
+        node_files.write_genesis(node.home, self.document)
+        peers = {each.identity.node: f"127.0.0.1:{each.p2p_port}" for each in self.nodes}
+        timeouts = self.nodes[0].settings["timeouts"]
+        own = {"org": org, "rpc_port": rpc_port, "p2p_port": p2p_port, "peers": peers, "timeouts": timeouts}
+        node.settings = {**own, **settings}
+        self.nodes.append(node)
+        return node
+
     def wait_for_height(self, height: int, nodes: Sequence[Node] | None = None, seconds: float = WAIT_SECONDS) -> None:
         for node in nodes or self.nodes:
             wait_until(lambda node=node: node.height() >= height, f"height {height} at {node.folder.name}", seconds)
@@ -187,6 +204,14 @@ class Network:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def registration(node: Node) -> dict[str, Any]:
+    """Return the body with which a node's member registers it."""
+    key = node.identity.key.hex()
+    message = nodes.registration_message(CHAIN, node.org, key, node.identity.node)
+    proof = node_files.read_validator_key(node.home).sign(message).hex()
+    return {"key": key, "node": node.identity.node, "address": f"127.0.0.1:{node.p2p_port}", "proof": proof}
 
 
 def comet_genesis(genesis: bytes, validators: Sequence[Node], folder: Path) -> bytes:

@@ -55,8 +55,11 @@ def main(folder: Path) -> int:
             p2p_port=settings["p2p_port"],
             peers=settings["peers"],
             timeouts=node_files.Timeouts(**settings["timeouts"]),
+            sync_servers=tuple(settings.get("sync_servers", ())),
+            trust=tuple(settings["trust"]) if "trust" in settings else None,
         ),
         bootstrap=frozenset(settings["peers"]),
+        snapshot_interval=settings.get("snapshot_interval", 1_000),
     )
     if settings.get("diverge"):
         diverge()

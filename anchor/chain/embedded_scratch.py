@@ -6,8 +6,10 @@ the state and can be left and taken up again: a page of blocks is one transactio
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+
+import orjson
 
 from anchor import checkpoint
 from anchor import genesis as genesis_file
@@ -24,6 +26,10 @@ from anchor.tiles import TileLog
 from anchor.transaction import encode
 
 IN_MEMORY = ":memory:"
+MAX_DIFFERENCES = 10_000
+"""Differing rows that are kept: past it a list helps nobody."""
+
+_DIFFERENCES = "differences"
 
 
 class ScratchLedger:
@@ -56,20 +62,37 @@ class ScratchLedger:
         """The last block taken."""
         return self.ledger.head.height
 
-    def take(self, blocks: Iterable[StoredBlock]) -> tuple[list[BlockResult], Difference | None]:
-        """Replay blocks in order; return what they gave, and what does not hold of the first that does not follow."""
-        results: list[BlockResult] = []
+    def take(
+        self, blocks: Iterable[tuple[BlockRow, StoredBlock]], judge: Callable[[BlockRow, BlockResult], list[Difference]]
+    ) -> Difference | None:
+        """Replay blocks in order; return what does not hold of the first that does not follow.
+
+        ``judge`` says what else differs in a block's row; that is kept with the blocks (``differences``), so that it is
+        not lost when the check is left.
+        """
         with self.file.writing():
-            for block in blocks:
+            for row, block in blocks:
                 size = self.ledger.head.log.size
                 found = replay_block(self.ledger, block, self._previous)
                 if isinstance(found, Difference):
-                    return results, found
+                    return found
                 TileLog(self.file, size).append([one.leaf for one in found.accepted])
                 self.file.append(found, block.header, block.note)
                 self._previous = sm3(block.header)
-                results.append(found)
-        return results, None
+                differing = judge(row, found)
+                if differing:
+                    self._keep([*self.differences, *differing])
+        return None
+
+    @property
+    def differences(self) -> list[Difference]:
+        """What the blocks taken so far, in this run and earlier ones, were judged to differ in."""
+        content = self.file.meta(_DIFFERENCES)
+        return [] if content is None else [Difference(where, what) for where, what in orjson.loads(content)]
+
+    def _keep(self, differences: list[Difference]) -> None:
+        content = orjson.dumps([[each.where, each.what] for each in differences[:MAX_DIFFERENCES]])
+        self.file.set_meta(_DIFFERENCES, content)
 
     def close(self) -> None:
         """Close the scratch file."""

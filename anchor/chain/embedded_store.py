@@ -149,6 +149,10 @@ class LedgerFile:
         """Whether nothing has been written to the file."""
         return self._db.execute("SELECT 1 FROM sqlite_master LIMIT 1").fetchone() is None
 
+    def is_replica(self) -> bool:
+        """Whether CometBFT orders the file's blocks (``anchor.chain.cometbft``): a member's own copy of the ledger."""
+        return self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'replica'").fetchone() is not None
+
     def create(self, genesis: bytes) -> None:
         """Create the tables, within ``writing``."""
         for statement in _SCHEMA.split(";"):

@@ -70,11 +70,7 @@ class IntegrityService:
         ``state``: where progress is kept, begun by the caller; an interrupted check leaves it to be taken up again.
         """
         kept, told = state or CheckProgress(), progress or _silent
-        try:
-            self._take_stages(kept, told)
-        except BaseException:
-            kept.save(now=True)
-            raise
+        self._take_stages(kept, told)
         kept.end()
         return kept.report
 

@@ -92,9 +92,10 @@ class CheckProgress:
             return
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True, mode=0o700)
+        self.save(now=True)
 
     def save(self, *, now: bool = False) -> None:
-        """Write the progress when it is time, or ``now``."""
+        """Write the progress when it is time, or ``now``; called only where report and position belong together."""
         if self._folder is None or not (now or time.monotonic() - self._saved >= SAVE_SECONDS):
             return
         content = json.dumps({"v": 1, "position": self.position, "report": self.report.to_json()})

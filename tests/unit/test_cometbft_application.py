@@ -20,6 +20,7 @@ from anchor.chain.cometbft.packing import (
     unpack,
 )
 from anchor.chain.cometbft.replica_store import ReplicaStore
+from anchor.chain.embedded import EmbeddedChain
 from anchor.chain.embedded_replay import check_ledger
 from anchor.errors import ChainCorrupt, FormatError
 from anchor.state_tree import verify_state_proof
@@ -420,3 +421,39 @@ def updates(orgs: Sequence[str]) -> list[Any]:
         update.pub_key.ed25519 = bytes.fromhex(node_body(org)["key"])
         made.append(update)
     return made
+
+
+class TestLateMember:
+    """A replica of a member that was admitted later: it computes the past, and signs only what it may."""
+
+    def test_checkpoints_before_its_admission_are_unsigned_and_the_check_accepts_them(self, tmp_path: Path) -> None:
+        path = tmp_path / "ledger.sqlite3"
+        store = ReplicaStore(path, genesis=genesis_bytes(), org=STRANGER, key=sign_key(STRANGER))
+        chain = FakeConsensus(store, tmp_path)
+        try:
+            chain.handshake()
+            chain.block([packed(envelope())], START)
+            chain.block([packed(envelope(AUTHORITY, type="membership.propose", body=admit(STRANGER, 1)))], START + 1)
+            chain.block([packed(envelope(seq=2))], START + 2)
+            notes = [checkpoint.parse(row.note).signatures for row in store.file.blocks(0, 9)]
+        finally:
+            chain.close()
+        assert [[one.org for one in signatures] for signatures in notes] == [[], [], [STRANGER], [STRANGER]]
+        assert check_ledger(path, genesis_bytes()) == []
+
+    def test_a_signature_that_was_removed_from_a_hosts_file_is_still_named(self, tmp_path: Path) -> None:
+        import sqlite3
+
+        path = tmp_path / "ledger.sqlite3"
+        host = EmbeddedChain(
+            path, genesis=genesis_bytes(), host_key=sign_key(AUTHORITY), host_org=AUTHORITY, clock=lambda: START
+        )
+        host.submit([envelope()])
+        host.close()
+        database = sqlite3.connect(path)
+        (note,) = database.execute("SELECT note FROM block WHERE height = 1").fetchone()
+        bare = checkpoint.render(checkpoint.SignedCheckpoint(checkpoint.parse(note).checkpoint))
+        database.execute("UPDATE block SET note = ? WHERE height = 1", (bare,))
+        database.commit()
+        database.close()
+        assert [one.where for one in check_ledger(path, genesis_bytes())] == ["block 1"]

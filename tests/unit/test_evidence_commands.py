@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
+from anchor import checkpoint
 from bridge.cli import main, yiqiao
 from bridge.settings import load_settings
 from bridge.storage.database import transact
@@ -101,6 +103,73 @@ def test_what_is_not_there_is_said_in_one_sentence(home: Path, capsys: pytest.Ca
     assert "no such request" in fails(capsys, "receipt", "00" * 16, "--home", home)
 
 
-@pytest.mark.parametrize("command", ["anchor", "receipt", "verify", "fsck"])
+def test_a_receipts_file_is_brought_on_in_its_place(home: Path, tmp_path: Path) -> None:
+    with closing(build_node(load_settings(home))) as node:
+        node.anchoring.drain()
+    receipt, trust = tmp_path / "receipt.json", tmp_path / "trust.json"
+    assert run("receipt", "Observation/o1", "--home", home, "--out", receipt).exit_code == 0
+    assert json.loads(receipt.read_bytes())["state"] == "pending"
+    run("anchor", "--home", home)
+    upgraded = json.loads(run("receipt", receipt, "--home", home, "--json").output)
+    assert upgraded["state"] == json.loads(receipt.read_bytes())["state"] != "pending"
+    assert list(tmp_path.glob("*.new")) == []
+    other = tmp_path / "other.json"
+    assert run("receipt", "--upgrade", receipt, "--home", home, "--out", other).exit_code == 0
+    run("trust", "--home", home, "--out", trust)
+    for file in (receipt, other):
+        assert run("verify", file, "--trust", trust, "--minimum", "committed").exit_code == 0
+
+
+def test_a_receipt_names_one_thing(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "name a record" in fails(capsys, "receipt", "--home", home)
+    broken = tmp_path / "broken.json"
+    broken.write_bytes(b"{}")
+    assert "kind" in fails(capsys, "receipt", broken, "--home", home)
+    run("anchor", "--home", home)
+    assert "no time stamp" in fails(capsys, "receipt", "Observation/o1", "--timestamp", "--home", home)
+
+
+def test_status_says_how_the_evidence_stands(home: Path) -> None:
+    first = json.loads(run("status", "--home", home, "--json").output)
+    assert (first["pending"], first["alarms"]) == (1, [])
+    run("anchor", "--home", home)
+    with closing(build_node(load_settings(home))) as node:
+        node.witness.run()
+    answer = run("status", "--home", home, "--json")
+    after = json.loads(answer.output)
+    assert answer.exit_code == 0
+    assert (after["pending"], after["unpublished"], after["ledger_size"], after["witnesses"]) == (0, 0, 1, 1)
+    assert (after["cosigned_size"], after["look"], after["conflicts"]) == (1, "cosigned", 0)
+    assert "alarms" in run("status", "--home", home).output
+
+
+def test_a_contradiction_alarms_until_it_is_acknowledged(home: Path, tmp_path: Path) -> None:
+    run("anchor", "--home", home)
+    with closing(build_node(load_settings(home))) as node:
+        node.witness.run()
+        signed = checkpoint.parse(node.chain.checkpoint())
+        point = replace(signed.checkpoint, root=b"\x01" * 32)
+        forged = checkpoint.sign(point, node.signer.org, node.signer.sign, point.integer("time"))
+        node.witness.observe(checkpoint.render(checkpoint.SignedCheckpoint(point, (forged,))), "somebody")
+    notes = tmp_path / "evidence"
+    alarmed = run("status", "--home", home, "--evidence", notes)
+    assert alarmed.exit_code == 1
+    assert "ledger-conflict" in alarmed.output
+    assert len(list(notes.glob("*.note"))) == 2
+    for note in notes.glob("*.note"):
+        checkpoint.parse(note.read_bytes())
+    listed = json.loads(run("status", "--home", home, "--json").output)["contradictions"]
+    assert run("status", "--home", home, "--acknowledge", listed[0]["fingerprint"]).exit_code == 0
+    assert json.loads(run("status", "--home", home, "--json").output)["conflicts"] == 0
+
+
+def test_fsck_goes_on_only_where_one_was_stopped(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "no unfinished check" in fails(capsys, "fsck", "--continue", "--home", home)
+    run("anchor", "--home", home)
+    assert run("fsck", "--home", home).exit_code == 0
+    assert not (home / "fsck").exists()
+
+
+@pytest.mark.parametrize("command", ["anchor", "receipt", "verify", "fsck", "status", "shred"])
 def test_every_command_explains_itself_with_an_example(command: str) -> None:
     assert f"yiqiao {command}" in run(command, "--help").output

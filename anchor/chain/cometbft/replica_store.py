@@ -17,6 +17,8 @@ from anchor.chain.client import StateProof
 from anchor.chain.cometbft.replica_file import Place, ReplicaFile
 from anchor.chain.embedded_store import BlockRow, CachedState
 from anchor.chain.embedded_tail import check_tail
+from anchor.contracts.member_keys import live_keys
+from anchor.contracts.view import Value
 from anchor.errors import ChainCorrupt
 from anchor.gm import PrivateKey, sm3
 from anchor.ledger import BlockResult, Head, Ledger, block_header, ledger_checkpoint
@@ -31,8 +33,9 @@ class ReplicaStore:
     """One connection to a replica's file and the state machine in step with it. For one thread at a time.
 
     ``genesis``: the genesis file's bytes; the file is begun with them, or must have been. ``key`` signs, as ``org``,
-    the checkpoint after each block: what a member cosigns here it has computed itself. Raises ``FormatError``,
-    ``ChainUnavailable`` or ``ChainCorrupt``.
+    the checkpoint after each block: what a member cosigns here it has computed itself. Checkpoints from before its
+    admission, or at which its key was not valid, stay unsigned. Raises ``FormatError``, ``ChainUnavailable`` or
+    ``ChainCorrupt``.
     """
 
     def __init__(
@@ -130,7 +133,7 @@ class ReplicaStore:
         update = StateTree(self.file).update(values)
         self.file.write_state(values, update.buckets)
         head = Head(0, self.genesis.time, FrontierTree())
-        note = self._signed_note(head, update.root)
+        note = self._note(head, update.root, self.genesis.state().get(f"member/{self.org}"))
         self.file.write_block(BlockRow(0, head.time, 0, self.content, update.root, b"", b"", note))
 
     def _load(self) -> None:
@@ -162,12 +165,20 @@ class ReplicaStore:
             app_hash=block.app_hash,
             log_size=block.log.size,
         )
-        note = self._signed_note(Head(block.height, block.time, block.log), block.state_root)
+        name = f"member/{self.org}"
+        member = block.changes.get(name) or self.ledger.get(name)
+        note = self._note(Head(block.height, block.time, block.log), block.state_root, member)
         self.file.append(block, header, note)
         return header
 
-    def _signed_note(self, head: Head, state_root: bytes) -> bytes:
-        """Return the ledger's checkpoint after a block, signed by this replica's member at the block's time."""
+    def _note(self, head: Head, state_root: bytes, member: Value | None) -> bytes:
+        """Return the ledger's checkpoint after a block, signed at the block's time if its member's key was good then.
+
+        A signature that no one could accept would spoil the whole checkpoint for whoever verifies it.
+        """
         point = ledger_checkpoint(self.genesis.chain, head, state_root)
+        live = [] if member is None or member["status"] != "active" else live_keys(member, "sign", head.time)
+        if all(each["id"] != self.key.public_key.key_id for each in live):
+            return checkpoint.render(checkpoint.SignedCheckpoint(point))
         signature = checkpoint.sign(point, self.org, self.key, head.time)
         return checkpoint.render(checkpoint.SignedCheckpoint(point, (signature,)))
