@@ -30,6 +30,11 @@ NULL = '""'
 """The HL7 null (2.5.3.2): the sender says that there is no value. A resource is sent whole, so it is left out."""
 
 _SEGMENT_LINE = re.compile(r"[A-Z][A-Z0-9]{2}(?=\||$)")
+_USUAL = frozenset(
+    "AL1 DG1 EVN FT1 IN1 IN2 MRG NK1 NTE OBR OBX ORC PD1 PID PR1 PV1 PV2 RXA RXE RXR SFT SPM TQ1 TXA".split()  # noqa: SIM905
+)
+"""Names that need no second look."""
+
 _PADDING = [""] * WIDTH
 _PADDINGS = {name: [""] * width for name, width in WIDTHS.items()}
 
@@ -149,7 +154,7 @@ def _segments(lines: list[str], separator: str, encoding: str) -> Message:
     for line in lines[1:]:
         fields = line.split("|")
         name = fields[0]
-        if len(name) != 3 or not (name.isascii() and name.isalnum() and name.isupper()):
+        if name not in _USUAL and (len(name) != 3 or not (name.isascii() and name.isalnum() and name.isupper())):
             if not line.strip():
                 continue
             name = name.strip()

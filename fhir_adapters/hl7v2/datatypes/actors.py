@@ -24,6 +24,8 @@ def practitioner(conv: Conversion, segment: Segment, number: int) -> Json | None
 
 def practitioners(conv: Conversion, segment: Segment, number: int) -> list[Json]:
     """Take a field of XCN repetitions as references to Practitioners, each once."""
+    if not segment.fields[number]:
+        return []
     raw = segment.take(number)
     if not raw:
         return []

@@ -24,9 +24,9 @@ _ID_CARD_WORDS = frozenset({"NNCHN", "SFZ", "IDCARD", "ID_CARD", "身份证", "�
 
 def identifiers(conv: Conversion, segment: Segment, number: int, default_type: str = "") -> list[Json]:
     """Take a field of CX repetitions as Identifiers, each (system, value) once."""
-    raw = segment.take(number)
-    if not raw:
+    if not segment.fields[number]:
         return []
+    raw = segment.take(number)
     made = (identifier(conv, repetition, segment, number, default_type) for repetition in raw.split("~"))
     return [each for each in made if each is not None]
 

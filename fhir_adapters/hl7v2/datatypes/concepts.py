@@ -51,6 +51,8 @@ def code_system(base_url: str, name: str, oid: str = "") -> str:
 
 def concept(conv: Conversion, segment: Segment, number: int) -> Json | None:
     """Take a field as one CodeableConcept; further repetitions are remarked on."""
+    if not segment.fields[number]:
+        return None
     raw = segment.take(number)
     if not raw:
         return None
@@ -152,6 +154,8 @@ def _further(conv: Conversion, parts: list[str], codings: list[Json], segment: S
 
 def mapped(conv: Conversion, kind: str, segment: Segment, number: int) -> tuple[Concept | None, Json | None]:
     """Take a coded field: what the tables say of its code, and the concept as sent (for what has no map)."""
+    if not segment.fields[number]:
+        return None, None
     raw = segment.take(number)
     if not raw:
         return None, None
@@ -166,6 +170,11 @@ def mapped_raw(
     conv: Conversion, kind: str, raw: str, segment: Segment, number: int
 ) -> tuple[Concept | None, Json | None]:
     """As ``mapped`` for one repetition already taken. A code without a map is remarked on."""
+    if "^" not in raw and "\\" not in raw:  # a code alone, as most senders write it
+        code = raw.strip()
+        known = conv.find(kind, code) if code else None
+        if known is not None:
+            return known, {"coding": [{"code": " ".join(code.split()) if " " in code else code}]}
     sent = from_raw(conv, raw, segment, number)
     if sent is None:
         return None, None

@@ -20,9 +20,9 @@ XAD_CARRIED = 9
 
 def names(conv: Conversion, segment: Segment, number: int, use: str = "") -> list[Json]:
     """Take a field of XPN repetitions as HumanNames; ``use`` is what they have when XPN-7 says nothing."""
-    raw = segment.take(number)
-    if not raw:
+    if not segment.fields[number]:
         return []
+    raw = segment.take(number)
     made = (name(conv, repetition, segment, number, use) for repetition in raw.split("~"))
     return [each for each in made if each]
 
@@ -101,9 +101,9 @@ def _rest_of_name(conv: Conversion, parts: list[str], built: Json, segment: Segm
 
 def addresses(conv: Conversion, segment: Segment, number: int) -> list[Json]:
     """Take a field of XAD repetitions as Addresses."""
-    raw = segment.take(number)
-    if not raw:
+    if not segment.fields[number]:
         return []
+    raw = segment.take(number)
     made = (address(conv, repetition, segment, number) for repetition in raw.split("~"))
     return [each for each in made if each]
 
@@ -169,9 +169,9 @@ def _rest_of_address(conv: Conversion, parts: list[str], built: Json, segment: S
 
 def telecoms(conv: Conversion, segment: Segment, number: int, use: str = "") -> list[Json]:
     """Take a field of XTN repetitions as ContactPoints; ``use`` is what they have when XTN-2 says nothing."""
-    raw = segment.take(number)
-    if not raw:
+    if not segment.fields[number]:
         return []
+    raw = segment.take(number)
     made: list[Json] = []
     for repetition in raw.split("~"):
         made += telecom(conv, repetition, segment, number, use)

@@ -88,6 +88,8 @@ def read(conv: Conversion, raw: str, segment: Segment, number: int) -> str | Non
 
 def put_date_time(conv: Conversion, target: Json, element: str, segment: Segment, number: int) -> str | None:
     """Take a field as ``target[element]`` of type dateTime; what is no date is kept as text beside it."""
+    if not segment.fields[number]:
+        return None
     raw = segment.take(number)
     if not raw:
         return None
