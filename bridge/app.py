@@ -21,8 +21,8 @@ from bridge.routes.ledger import ledger_blueprint
 from bridge.routes.messages import messages_blueprint
 from bridge.routes.metadata import metadata_blueprint
 from bridge.routes.operations import operations_blueprint
-from bridge.routes.soap import soap_blueprint
 from bridge.routes.reviews import reviews_blueprint
+from bridge.routes.soap import soap_blueprint
 from bridge.wiring import Node
 
 #: this service answers with data, never with pages: nothing may frame, sniff, cache or run anything of it

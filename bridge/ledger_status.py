@@ -75,11 +75,20 @@ def status_text(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def trust_of(chain: ChainClient, chain_id: str, quorum: int | None, mandatory: tuple[str, ...]) -> Trust:
-    """Return the trust file of a ledger as it is now: members, and every set of validators there has been."""
+def trust_of(
+    chain: ChainClient,
+    chain_id: str,
+    quorum: int | None,
+    mandatory: tuple[str, ...],
+    timestamping: tuple[bytes, ...] = (),
+) -> Trust:
+    """Return the trust file of a ledger as it is now: members, and every set of validators there has been.
+
+    ``timestamping``: DER certificates of the time-stamping authorities that the consortium trusts.
+    """
     members = list(chain.state_with_prefix("member/", MAX_MEMBERS).values())
     sets = list(_validator_sets(chain))
-    return Trust.from_members(chain_id, quorum or majority(members), mandatory, members, validators=sets)
+    return Trust.from_members(chain_id, quorum or majority(members), mandatory, members, timestamping, sets)
 
 
 def _validator_sets(chain: ChainClient) -> Iterator[dict[str, Any]]:

@@ -24,7 +24,9 @@ from bridge.pki.tls_identity import TlsIdentity
 CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "config"
 CONFIG_FILE = "config.toml"
 ENVIRONMENT_PREFIX = "YIQIAO_"
-LISTS = frozenset({("node", "roles"), ("exchange", "private_networks"), ("exchange", "emergency_roles")})  # settings that are lists of texts
+LISTS = frozenset(
+    {("node", "roles"), ("exchange", "private_networks"), ("exchange", "emergency_roles")}
+)  # settings that are lists of texts
 
 Role = Literal["hospital", "authority", "payer", "card-issuer", "device-gateway", "observer"]
 ROLES: tuple[Role, ...] = ("hospital", "authority", "payer", "card-issuer", "device-gateway", "observer")
@@ -237,11 +239,11 @@ class SourceSettings(_Section):
     rows a query, going back ``overlap_seconds`` for rows that became visible late; every ``reread_period_seconds`` the
     last ``reread_seconds`` are read again (0: never). ``kind`` "folder": files in ``path`` are looked for every
     ``poll_seconds``, taken in once they have not changed for ``settle_seconds``, and removed ``keep_seconds`` after.
-    ``kind`` "soap" and "fhir": messages arrive at /soap and /fhir.
+    ``kind`` "soap": messages arrive at /soap.
     """
 
     name: str = Field(pattern=r"^[0-9a-z][0-9a-z._-]{0,63}$")
-    kind: Literal["hl7v2", "view", "folder", "soap", "fhir"] = "hl7v2"
+    kind: Literal["hl7v2", "view", "folder", "soap"] = "hl7v2"
     profile: str = "default"
     url: str = ""
     views: tuple[str, ...] = ()

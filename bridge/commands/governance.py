@@ -236,7 +236,9 @@ def rotate_key(home: Path, use: str, overlap_days: int) -> None:
 @click.option("--out", type=json_file, required=True, help="File to write.")
 @click.option("--quorum", type=click.IntRange(1, 256), help="Cosignatures needed  [default: a majority of the members]")
 @click.option("--mandatory", multiple=True, metavar="ORG", help="A member whose cosignature is needed; repeatable.")
-def trust(home: Path, out: Path, quorum: int | None, mandatory: tuple[str, ...]) -> None:
+@click.option("--tsa", type=json_file, multiple=True, metavar="FILE",
+              help="Certificate of a time-stamping authority, PEM or DER; repeatable.")  # fmt: skip
+def trust(home: Path, out: Path, quorum: int | None, mandatory: tuple[str, ...], tsa: tuple[Path, ...]) -> None:
     """Write the trust file: all that an outsider needs to check this consortium's receipts offline.
 
     \b
@@ -244,10 +246,12 @@ def trust(home: Path, out: Path, quorum: int | None, mandatory: tuple[str, ...])
       yiqiao trust --home ~/node --out trust.json
     """
     from bridge.ledger_status import trust_of
+    from bridge.services.timestamping import read_certificates
     from bridge.wiring import open_node
 
     with open_node(home) as node:
-        built = trust_of(node.chain, node.settings.ledger.chain, quorum, mandatory)
+        stamping = tuple(each for file in tsa for each in read_certificates(file))
+        built = trust_of(node.chain, node.settings.ledger.chain, quorum, mandatory, stamping)
     out.write_bytes(built.dump())
     click.echo(f"wrote {out}; compare its fingerprint over another channel / 请通过其他渠道核对指纹")
     click.echo(built.fingerprint())

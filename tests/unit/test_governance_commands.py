@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 from anchor.trust import Trust
 from bridge.cli import yiqiao
 from tests.ledger_consortium import AUTHORITY, HOSPITAL_A
+from tests.local_tsa import LocalTsa, needs_openssl
 
 
 def run(*arguments: object) -> Result:
@@ -116,3 +117,13 @@ def test_the_trust_file_names_the_members_and_a_majority(authority: Path, card: 
 
 def test_the_last_authority_does_not_suspend_itself(authority: Path) -> None:
     assert run("member", "suspend", AUTHORITY, "--home", authority).exit_code != 0
+
+
+@needs_openssl
+def test_the_trust_file_names_time_stamping_authorities(authority: Path, tmp_path: Path) -> None:
+    tsa = LocalTsa(tmp_path / "tsa")
+    told("trust", "--home", authority, "--out", tmp_path / "trust.json", "--tsa", tsa.directory / "cert.pem")
+    assert Trust.parse((tmp_path / "trust.json").read_bytes()).timestamping == (tsa.certificate,)
+    refused = run("trust", "--home", authority, "--out", tmp_path / "no.json", "--tsa", tmp_path / "trust.json")
+    assert refused.exit_code != 0
+    assert not (tmp_path / "no.json").exists()
