@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -257,7 +258,7 @@ for wrong in (Pkcs11Provider(access.pkcs11_module, "yiqiao", "node-kek", "999999
     except SettingsError as error:
         assert "999999" not in str(error)
 """
-    done = subprocess.run(["python", "-c", script], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert eval(done.stdout) == {name: key.hex() for name, key in before.items()}
     stored = json.loads((store.directory / PROTECTION_FILE).read_text())
