@@ -14,7 +14,7 @@ from fhir_adapters.cda.document_header import Opened, document_key, issuer_of, k
 from fhir_adapters.cda.entries import dispatch
 from fhir_adapters.cda.entries.notes import attachment
 from fhir_adapters.cda.entries.statement import STATEMENTS, Section
-from fhir_adapters.cda.header import actors, composition, encounters, patients
+from fhir_adapters.cda.header import actors, composition, encounters, history, patients
 from fhir_adapters.cda.narrative import Narratives
 from fhir_adapters.cda.node import Node, child, name_of
 from fhir_adapters.cda.sections import section, sections
@@ -127,6 +127,7 @@ def _whole(conv: Conversion, opened: Opened, raw: bytes) -> _Converted:
         chinese_documents.finish(conv, numbers, made)
     conv.settle()
     encounters.settle_status(conv)
+    history.part_from_visit(conv)
     if patient is not None:
         conv.left(patient)
     conv.left(node)

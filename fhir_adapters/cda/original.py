@@ -11,7 +11,7 @@ ATTACHMENT_SM3 = PROJECT_EXTENSIONS + "attachment-sm3"
 """Extension of Attachment: hex SM3 of the bytes it points to (Attachment.hash is SHA-1 by definition)."""
 
 SOURCE_DIGEST = PROJECT_SYSTEMS + "source-digest-sm3"
-CONTENT_TYPE = "application/hl7-sda+xml"
+CONTENT_TYPE = "application/cda+xml"  # IANA, registered by HL7
 _AGENT = "http://terminology.hl7.org/CodeSystem/provenance-participant-type"
 
 

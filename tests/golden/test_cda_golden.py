@@ -1,4 +1,4 @@
-"""Chinese shared documents of our own and the exact Bundles they become.
+"""Chinese shared documents and a C-CDA R2.1 CCD of our own, and the exact Bundles they become.
 
 After a wanted change: ``YIQIAO_REGENERATE_GOLDEN=1 pytest tests/golden/test_cda_golden.py`` and read the diff.
 """
@@ -70,7 +70,7 @@ def test_the_document_bundle_begins_with_its_composition(name: str):
     model_class("Bundle").model_validate(bundle)
     assert bundle["type"] == "document"
     assert bundle["entry"][0]["resource"]["resourceType"] == "Composition"
-    assert bundle["identifier"]["value"].startswith("DOC-C")
+    assert bundle["identifier"]["value"].startswith(("DOC-C", "CCD-"))
     assert bundle["timestamp"]
     kinds = {entry["resource"]["resourceType"] for entry in bundle["entry"]}
     assert not kinds & {"Binary", "Provenance"}
@@ -144,3 +144,46 @@ def test_a_new_version_says_what_it_replaces():
     for kind in ("Composition", "DocumentReference"):
         (resource,) = of_type(result, kind)
         assert resource["relatesTo"][0]["code"] == "replaces"
+
+
+def test_a_continuity_of_care_document_keeps_numbers_causes_and_who_did_it():
+    result = converted("ccda_ccd")
+    found = {each["code"]["coding"][0]["display"]: each for each in of_type(result, "Observation")}
+    assert found["Hemoglobin"]["valueQuantity"]["value"].lexeme == "13.20"
+    assert found["Platelets"]["interpretation"][0]["coding"][0]["code"] == "L"
+    penicillin = of_type(result, "AllergyIntolerance")[0]
+    assert penicillin["code"]["coding"][0]["code"] == "7982"
+    assert penicillin["reaction"][0]["severity"] == "moderate"
+    assert "note" not in penicillin  # its text only repeats the name
+    (pneumonia,) = (
+        each for each in of_type(result, "Condition") if each["code"]["coding"][0]["display"] == "Pneumonia"
+    )
+    assert pneumonia["abatementDateTime"] == "2025-01-17"
+    assert {each["code"] for each in pneumonia["code"]["coding"]} == {"233604007", "J18.9"}
+    inhaled = of_type(result, "MedicationStatement")[0]
+    assert inhaled["dosage"][0]["timing"]["repeat"]["period"].lexeme == "12"
+    assert inhaled["dosage"][0]["doseAndRate"][0]["doseQuantity"]["value"].lexeme == "0.125"
+    (clinic,) = of_type(result, "Location")
+    assert clinic["name"] == "Example Clinic"
+    (father,) = of_type(result, "FamilyMemberHistory")
+    assert father["condition"][0]["onsetAge"]["value"].lexeme == "57"
+    pacemaker = next(each for each in of_type(result, "Device") if "udiCarrier" in each)
+    assert pacemaker["serialNumber"] == "BLC200461H"
+    plan = {each["code"]["coding"][0]["display"] for each in of_type(result, "ServiceRequest")}
+    assert plan == {"Hemoglobin A1c", "Office outpatient visit 15 minutes"}
+
+
+def test_what_was_over_before_the_visit_is_not_of_the_visit():
+    result = converted("ccda_ccd")
+    visit, earlier = (f"Encounter/{each['id']}" for each in of_type(result, "Encounter"))
+    when = {each["performedDateTime"]: each.get("encounter") for each in of_type(result, "Procedure")}
+    assert when["2015-03-02"] is None
+    weights = {
+        each["effectiveDateTime"][:10]: each.get("encounter")
+        for each in of_type(result, "Observation")
+        if "effectiveDateTime" in each
+    }
+    assert weights["2026-02-28"] == {"reference": visit}
+    assert weights["2025-11-01"] is None
+    asthma = [each for each in of_type(result, "Condition") if each.get("encounter") == {"reference": earlier}]
+    assert [each["code"]["coding"][0]["display"] for each in asthma] == ["Asthma"]

@@ -150,6 +150,13 @@ def mapped(conv: Conversion, kind: str, el: Element | None) -> tuple[Concept | N
     return None, sent
 
 
+def names(concept: Json | None) -> list[str]:
+    """The text and the displays of a CodeableConcept."""
+    if not concept:
+        return []
+    return [concept.get("text", ""), *(each.get("display", "") for each in concept.get("coding", ()))]
+
+
 def spellings(sent: Json) -> list[str]:
     """Codes first, then displays and text: vendors put the word where the code belongs."""
     codings = sent.get("coding", [])

@@ -3,6 +3,7 @@
 from fhir_adapters.cda.context import Conversion, Json
 from fhir_adapters.cda.datatypes import concepts, demographics, ids, quantities
 from fhir_adapters.cda.entries.statement import Section, Statement, add_note, comment, loosely_nested
+from fhir_adapters.cda.entries.udi import carrier, production
 from fhir_adapters.cda.node import Node, child
 from fhir_adapters.cda.xml_tree import Element
 from fhir_adapters.identifiers import device_id
@@ -24,7 +25,9 @@ def device(conv: Conversion, role: Element) -> Json | None:
     if made:
         resource["identifier"] = made
     if udi:
-        resource["udiCarrier"] = [{"carrierHRF": udi[0].get("extension")}]
+        text = udi[0].get("extension", "")
+        resource["udiCarrier"] = [carrier(text)]
+        resource |= production(text)
     kind = _playing(conv, resource, playing) if playing is not None else None
     scoping = node.first("scopingEntity")
     if scoping is not None:

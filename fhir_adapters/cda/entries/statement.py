@@ -196,8 +196,8 @@ def may_be(element: str, reference: Json) -> bool:
 
 
 def add_note(resource: Json, text: str, who: Json | None = None, when: str = "") -> None:
-    """Append an Annotation."""
-    if not text:
+    """Append an Annotation; a text that only repeats the name of what the resource is about adds nothing."""
+    if not text or text in concepts.names(resource.get("code")):
         return
     note: Json = {}
     if who and who["reference"].partition("/")[0] in ("Practitioner", "Patient", "RelatedPerson", "Organization"):

@@ -75,6 +75,7 @@ def _inside(conv: Conversion, resource: Json, statement: Statement) -> list[Json
             for each in made:
                 if each["reference"].startswith("Condition/"):
                     resource.setdefault("diagnosis", []).append({"condition": each})
+                    conv.get(each)["encounter"] = {"reference": f"Encounter/{resource['id']}"}
             apart += made
         elif medications.INDICATION in relation.templates or relation.type_code == "RSON":
             medications.reason(conv, resource, relation)
