@@ -11,9 +11,9 @@ from xml.sax.saxutils import escape
 
 from lxml import etree
 
-from fhir_adapters.cda.xml_text import decode
-from fhir_adapters.cda.xml_tree import parse, text_in
 from fhir_adapters.errors import ParseError
+from fhir_adapters.xml.text import decode
+from fhir_adapters.xml.tree import parse, text_in
 
 SOAP_11 = "http://schemas.xmlsoap.org/soap/envelope/"
 SOAP_12 = "http://www.w3.org/2003/05/soap-envelope"

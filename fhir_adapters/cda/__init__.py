@@ -10,6 +10,6 @@ What no mapping carries over is an issue with its XPath; docs/cda-mapping.md say
 
 from fhir_adapters.cda.conversion import ADAPTER, convert, document_bundle
 from fhir_adapters.cda.document_header import DocumentHeader, read_header
-from fhir_adapters.cda.xml_tree import MAX_CDA_BYTES
+from fhir_adapters.xml.tree import MAX_CDA_BYTES
 
 __all__ = ["ADAPTER", "MAX_CDA_BYTES", "DocumentHeader", "convert", "document_bundle", "read_header"]

@@ -10,12 +10,12 @@ from lxml import etree
 
 from fhir_adapters.bundle_entry import ACTORS_AND_PLACES
 from fhir_adapters.cda.node import Node, said, xpath
-from fhir_adapters.cda.xml_tree import V3, Element, select, text_in
 from fhir_adapters.codes import Concept, ConceptLookup
 from fhir_adapters.identifiers import assigning_system
 from fhir_adapters.profile import SourceProfile
 from fhir_adapters.resource_id import resource_id
 from fhir_adapters.result import Issue, Severity
+from fhir_adapters.xml.tree import V3, Element, select, text_in
 
 Json = dict[str, Any]
 

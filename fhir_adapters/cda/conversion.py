@@ -18,11 +18,11 @@ from fhir_adapters.cda.header import actors, composition, encounters, history, p
 from fhir_adapters.cda.narrative import Narratives
 from fhir_adapters.cda.node import Node, child, name_of
 from fhir_adapters.cda.sections import section, sections
-from fhir_adapters.cda.xml_tree import Element
 from fhir_adapters.errors import UnsupportedMessage, ValidationError
 from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
 from fhir_adapters.result import ConversionResult, Issue
 from fhir_adapters.validation import require_valid, validate
+from fhir_adapters.xml.tree import Element
 
 ADAPTER = "cda/1.0"
 """Name and version of this adapter, for lineage. The version changes when the same bytes give another Bundle."""
@@ -37,7 +37,7 @@ def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResul
     resources then name no patient but the piece's digest, and an issue says so.
 
     Args:
-        raw: the document's bytes, in any encoding that :mod:`fhir_adapters.cda.xml_text` reads.
+        raw: the document's bytes, in any encoding that :mod:`fhir_adapters.xml.text` reads.
         profile: the site's; the default profile when None.
 
     Raises:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from fhir_adapters.cda.context import Conversion, Json
 from fhir_adapters.cda.datatypes import ids
 from fhir_adapters.cda.node import child, children, name_of
-from fhir_adapters.cda.xml_text import XmlText, decode
-from fhir_adapters.cda.xml_tree import UNDECLARED_PREFIX, V3, Element, check_size, parse, parse_fragment
 from fhir_adapters.errors import ParseError, UnsupportedMessage
 from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
+from fhir_adapters.xml.text import XmlText, decode
+from fhir_adapters.xml.tree import UNDECLARED_PREFIX, V3, Element, check_size, parse, parse_fragment
 
 TEMPLATE_ARC = "2.16.156.10011.2.1.1."
 """Templates of WS/T 500: the last arc is 20 and the document's number (C0007 is …27)."""

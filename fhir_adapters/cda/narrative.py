@@ -10,7 +10,7 @@ from importlib.resources import files
 from lxml import etree
 
 from fhir_adapters.cda.context import Conversion, Json
-from fhir_adapters.cda.xml_tree import V3, Element, select
+from fhir_adapters.xml.tree import V3, Element, select
 
 XHTML = "http://www.w3.org/1999/xhtml"
 MAX_NARRATIVE_CHARS = 1024 * 1024

@@ -6,7 +6,7 @@ CDA R2 is one namespace with another (sdtc) put through it, so names here are lo
 import re
 from collections.abc import Iterator
 
-from fhir_adapters.cda.xml_tree import FRAGMENT, SDTC, V3, XSI, Element
+from fhir_adapters.xml.tree import FRAGMENT, SDTC, V3, XSI, Element
 
 _V3 = "{" + V3 + "}"  # 16 characters
 _SDTC = "{" + SDTC + "}"

@@ -9,7 +9,7 @@ from fhir_adapters.cda.entries.statement import STATEMENTS, Section
 from fhir_adapters.cda.header import actors
 from fhir_adapters.cda.narrative import Narratives, generated
 from fhir_adapters.cda.node import Node, child, name_of, said
-from fhir_adapters.cda.xml_tree import Element
+from fhir_adapters.xml.tree import Element
 
 _EMPTY = "http://terminology.hl7.org/CodeSystem/list-empty-reason"
 LOINC = "http://loinc.org"

@@ -2,6 +2,7 @@
 
 from urllib.parse import quote
 
+from fhir_adapters.extensions import ETHNIC_GROUP
 from fhir_adapters.identifiers import (
     IDENTIFIER_KINDS,
     check_resident_id,
@@ -11,9 +12,6 @@ from fhir_adapters.identifiers import (
 from fhir_adapters.identifiers.build import PROJECT_SYSTEMS
 from fhir_adapters.tabular.batch import Batch
 from fhir_adapters.tabular.rows import Json, Row, absent
-
-ETHNIC_EXTENSION = "https://yiqiao.example/fhir/StructureDefinition/patient-ethnic-group"
-"""Extension of Patient with a Coding of GB 3304."""
 
 _RESIDENT_CARD = "01"  # CV02.01.101
 _PASSPORT = "03"
@@ -25,7 +23,7 @@ def convert_patient(row: Row, batch: Batch) -> list[str]:
     patient: Json = {"resourceType": "Patient", "id": patient_id(row.profile, system, number)}
     ethnic = row.concept("ethnic", "nation")
     if ethnic is not None:
-        patient["extension"] = [{"url": ETHNIC_EXTENSION, "valueCoding": ethnic.coding()}]
+        patient["extension"] = [{"url": ETHNIC_GROUP, "valueCoding": ethnic.coding()}]
     patient["identifier"] = [identifier(number, "medical-record", system=system), *_documents(row)]
     active = row.flag("active_flag")
     merged = row.text("merged_into_no")

@@ -13,12 +13,12 @@ import fhir_adapters
 from fhir_adapters import actions
 from fhir_adapters.actions.catalogue import ACTIONS
 from fhir_adapters.actions.envelope import SOAP_11, SOAP_12, answer, content_type, fault, open_envelope
-from fhir_adapters.cda.xml_tree import parse
 from fhir_adapters.errors import AdapterError, DecodeError, ParseError, UnsupportedMessage
 from fhir_adapters.profile import SourceProfile
 from fhir_adapters.tabular import convert_rows
 from fhir_adapters.validation import validate_bundle
 from fhir_adapters.view_contract import VIEWS
+from fhir_adapters.xml.tree import parse
 
 PROFILE = SourceProfile.from_toml('name = "platform"\ndefault_authority = "HIS"\n')
 PATIENT = "<Patient><patient_no>00012</patient_no><name>张三</name><sex>男</sex></Patient>"

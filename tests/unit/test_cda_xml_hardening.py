@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from fhir_adapters import cda
-from fhir_adapters.cda import xml_tree
 from fhir_adapters.errors import AdapterError, ParseError, UnsupportedMessage
+from fhir_adapters.xml import tree as xml_tree
 from tests.cda_samples import NAMESPACES, PATIENT, convert, document, observation, resources, section
 
 SECRET = "s3cret-name"

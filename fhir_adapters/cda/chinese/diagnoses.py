@@ -10,8 +10,8 @@ from fhir_adapters.cda.entries.problems import category_concept
 from fhir_adapters.cda.entries.statement import Section, add_note, may_be
 from fhir_adapters.cda.header import actors
 from fhir_adapters.cda.node import child, children, said
-from fhir_adapters.cda.xml_tree import Element
 from fhir_adapters.identifiers import condition_id
+from fhir_adapters.xml.tree import Element
 
 ICD10_CHINA = "urn:oid:2.16.156.10011.2.3.3.11"
 ICD10_WHO = "http://hl7.org/fhir/sid/icd-10"

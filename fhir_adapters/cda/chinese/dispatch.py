@@ -11,7 +11,7 @@ from fhir_adapters.cda.entries import dispatch
 from fhir_adapters.cda.entries.organizers import gathered
 from fhir_adapters.cda.entries.statement import Section
 from fhir_adapters.cda.node import child, name_of
-from fhir_adapters.cda.xml_tree import Element
+from fhir_adapters.xml.tree import Element
 
 
 def convert(conv: Conversion, el: Element, section: Section) -> list[Json]:

@@ -10,8 +10,8 @@ from fhir_adapters.cda.entries import observations, procedures
 from fhir_adapters.cda.entries.observations import encounter_of
 from fhir_adapters.cda.entries.statement import Section, add_note
 from fhir_adapters.cda.node import child, children
-from fhir_adapters.cda.xml_tree import Element
 from fhir_adapters.identifiers import related_id
+from fhir_adapters.xml.tree import Element
 
 ALLERGY_FLAG = "DE02.10.023.00"
 ALLERGIES = frozenset({"DE02.10.022.00", "DE05.01.022.00"})

@@ -9,7 +9,6 @@ from fhir_adapters.cda.datatypes import concepts, quantities, times
 from fhir_adapters.cda.entries.statement import Section
 from fhir_adapters.cda.header.encounters import act_class
 from fhir_adapters.cda.node import child
-from fhir_adapters.cda.xml_tree import Element
 from fhir_adapters.identifiers import (
     encounter_id,
     identifier,
@@ -17,6 +16,7 @@ from fhir_adapters.identifiers import (
     organization_id,
     practitioner_id,
 )
+from fhir_adapters.xml.tree import Element
 
 _PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"
 _PHYSICAL = "http://terminology.hl7.org/CodeSystem/location-physical-type"

@@ -6,7 +6,7 @@ from fhir_adapters.cda.context import Conversion, Json
 from fhir_adapters.cda.datatypes.concepts import DATA_ELEMENTS
 from fhir_adapters.cda.entries.statement import Section
 from fhir_adapters.cda.node import child, children, said
-from fhir_adapters.cda.xml_tree import Element, text_in
+from fhir_adapters.xml.tree import Element, text_in
 
 FRONT_PAGE = "urn:oid:2.16.156.10011.2.2.4"
 """住院病案首页基本数据集, whose codes (HDSD00.11.142) the front page uses beside data elements."""

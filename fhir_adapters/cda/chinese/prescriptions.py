@@ -19,9 +19,9 @@ from fhir_adapters.cda.entries.observations import encounter_of
 from fhir_adapters.cda.entries.statement import Section, Statement, add_note, may_be
 from fhir_adapters.cda.header import actors
 from fhir_adapters.cda.node import child, said
-from fhir_adapters.cda.xml_tree import Element
 from fhir_adapters.identifiers import medication_request_id
 from fhir_adapters.json_lexeme import from_source
+from fhir_adapters.xml.tree import Element
 
 SPECIFICATION = PROJECT_EXTENSIONS + "medicine-specification"
 HERBAL = "DE08.50.049.00"

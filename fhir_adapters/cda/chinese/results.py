@@ -17,8 +17,8 @@ from fhir_adapters.cda.datatypes.values import put_value
 from fhir_adapters.cda.entries.observations import category_concept, encounter_of
 from fhir_adapters.cda.entries.statement import Section, add_note
 from fhir_adapters.cda.node import child, children
-from fhir_adapters.cda.xml_tree import Element
 from fhir_adapters.identifiers import observation_id, specimen_id
+from fhir_adapters.xml.tree import Element
 
 ITEMS = frozenset({"DE04.30.019.00", "DE04.50.019.00"})
 _RESULT_CODE, _QUANTITY, _UNIT = "DE04.30.017.00", "DE04.30.015.00", "DE04.30.016.00"

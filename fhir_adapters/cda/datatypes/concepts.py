@@ -11,8 +11,8 @@ from urllib.parse import quote
 from fhir_adapters.cda.context import Conversion, Json, plain_text
 from fhir_adapters.cda.datatypes.nulls import absent_concept, reason_of
 from fhir_adapters.cda.node import children, said
-from fhir_adapters.cda.xml_tree import V3, Element
 from fhir_adapters.codes import Concept, table
+from fhir_adapters.xml.tree import V3, Element
 
 _OID = re.compile(r"[0-2](?:\.(?:0|[1-9]\d*))+", re.ASCII)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from fhir_adapters.cda.context import Conversion, Json, joined, plain_text
 from fhir_adapters.cda.datatypes import times
 from fhir_adapters.cda.node import name_of
-from fhir_adapters.cda.xml_tree import Element
+from fhir_adapters.xml.tree import Element
 
 EN_QUALIFIER = "http://hl7.org/fhir/StructureDefinition/iso21090-EN-qualifier"
 

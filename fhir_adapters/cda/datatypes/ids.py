@@ -12,7 +12,6 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from fhir_adapters.cda.context import Conversion, Json
-from fhir_adapters.cda.xml_tree import Element
 from fhir_adapters.identifiers import (
     ID_CARD_SYSTEM,
     IDENTIFIER_KINDS,
@@ -22,6 +21,7 @@ from fhir_adapters.identifiers import (
     is_valid_uscc,
 )
 from fhir_adapters.profile import SourceProfile
+from fhir_adapters.xml.tree import Element
 
 ARC = "2.16.156.10011.1."
 RFC_3986 = "urn:ietf:rfc:3986"

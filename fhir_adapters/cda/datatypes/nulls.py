@@ -5,7 +5,7 @@ As C-CDA on FHIR maps them; flavors without a counterpart are "unknown".
 
 from types import MappingProxyType
 
-from fhir_adapters.cda.xml_tree import Element
+from fhir_adapters.xml.tree import Element
 
 DATA_ABSENT_REASON = "http://terminology.hl7.org/CodeSystem/data-absent-reason"
 NULL_FLAVOR = "http://terminology.hl7.org/CodeSystem/v3-NullFlavor"

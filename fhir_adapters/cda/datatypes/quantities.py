@@ -6,9 +6,9 @@ Numbers keep their digits. A unit gets a UCUM code only when it is UCUM or plain
 
 from fhir_adapters.cda.context import ORIGINAL_TEXT, Conversion, Json, plain_text
 from fhir_adapters.cda.node import child, children, said
-from fhir_adapters.cda.xml_tree import Element
 from fhir_adapters.json_lexeme import from_source
 from fhir_adapters.units import UCUM, ucum_code
+from fhir_adapters.xml.tree import Element
 
 PQ_TRANSLATION = "http://hl7.org/fhir/StructureDefinition/iso21090-PQ-translation"
 CURRENCY = "urn:iso:std:iso:4217"

@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 from fhir_adapters.cda.context import Conversion, Json, absent
 from fhir_adapters.cda.datatypes.nulls import reason_of
 from fhir_adapters.cda.node import child
-from fhir_adapters.cda.xml_tree import Element
+from fhir_adapters.xml.tree import Element
 
 CACHED = 4096
 """Times kept parsed: those of one document repeat in each of its entries."""

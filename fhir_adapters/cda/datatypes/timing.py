@@ -5,8 +5,8 @@ from types import MappingProxyType
 from fhir_adapters.cda.context import Conversion, Json
 from fhir_adapters.cda.datatypes import quantities, times
 from fhir_adapters.cda.node import XSI_TYPE, child, said
-from fhir_adapters.cda.xml_tree import Element
 from fhir_adapters.json_lexeme import from_source
+from fhir_adapters.xml.tree import Element
 
 # UCUM units of time -> http://hl7.org/fhir/ValueSet/units-of-time
 _UNITS = MappingProxyType(

@@ -7,8 +7,8 @@ from fhir_adapters.cda.context import Conversion, Json
 from fhir_adapters.cda.datatypes import concepts, ids, quantities, times
 from fhir_adapters.cda.datatypes.nulls import absent_concept, reason_of
 from fhir_adapters.cda.node import XSI_TYPE, child, said
-from fhir_adapters.cda.xml_tree import Element
 from fhir_adapters.json_lexeme import from_source
+from fhir_adapters.xml.tree import Element
 
 MAX_INTEGER_CHARS = 10
 """Longest integer in characters: FHIR's are 32 bits wide; a longer one is a quantity."""

@@ -7,7 +7,7 @@ from fhir_adapters.cda.datatypes import concepts, times
 from fhir_adapters.cda.entries.observations import encounter_of
 from fhir_adapters.cda.entries.statement import Relation, Section, Statement, add_note, comment, loosely_nested
 from fhir_adapters.cda.node import child
-from fhir_adapters.cda.xml_tree import Element
+from fhir_adapters.xml.tree import Element
 
 _SNOMED = "http://snomed.info/sct"
 _CLINICAL = "http://terminology.hl7.org/CodeSystem/allergyintolerance-clinical"

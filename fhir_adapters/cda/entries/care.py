@@ -8,7 +8,7 @@ from fhir_adapters.cda.datatypes.values import put_value
 from fhir_adapters.cda.entries.statement import Relation, Section, Statement, add_note, comment, loosely_nested
 from fhir_adapters.cda.header import actors
 from fhir_adapters.cda.node import child
-from fhir_adapters.cda.xml_tree import Element
+from fhir_adapters.xml.tree import Element
 
 _T = "2.16.840.1.113883.10.20.22.4."
 MEMBER, TYPE, PRIORITY = _T + "500.1", _T + "500.2", _T + "143"

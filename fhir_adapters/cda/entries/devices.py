@@ -5,8 +5,8 @@ from fhir_adapters.cda.datatypes import concepts, demographics, ids, quantities
 from fhir_adapters.cda.entries.statement import Section, Statement, add_note, comment, loosely_nested
 from fhir_adapters.cda.entries.udi import carrier, production
 from fhir_adapters.cda.node import Node, child
-from fhir_adapters.cda.xml_tree import Element
 from fhir_adapters.identifiers import device_id
+from fhir_adapters.xml.tree import Element
 
 UDI_ROOT = "2.16.840.1.113883.3.3719"  # the FDA's; the identifier's extension is the human readable UDI
 _SUPPLY_STATUS = {"completed": "completed", "active": "active", "aborted": "stopped", "cancelled": "stopped"}

@@ -25,7 +25,7 @@ from fhir_adapters.cda.entries import (
 )
 from fhir_adapters.cda.entries.statement import Section, Statement
 from fhir_adapters.cda.node import name_of, said, templates_of
-from fhir_adapters.cda.xml_tree import Element
+from fhir_adapters.xml.tree import Element
 
 Mapping = Callable[[Conversion, Element, Section], list[Json]]
 

@@ -6,7 +6,7 @@ from fhir_adapters.cda.datatypes.nulls import absent_concept
 from fhir_adapters.cda.entries.problems import age_of
 from fhir_adapters.cda.entries.statement import Relation, Section, Statement, add_note, comment, loosely_nested
 from fhir_adapters.cda.node import Node
-from fhir_adapters.cda.xml_tree import Element
+from fhir_adapters.xml.tree import Element
 
 _T = "2.16.840.1.113883.10.20.22.4."
 _AGE, _DEATH = _T + "31", _T + "47"

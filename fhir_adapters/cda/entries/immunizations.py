@@ -8,7 +8,7 @@ from fhir_adapters.cda.entries.observations import encounter_of
 from fhir_adapters.cda.entries.statement import Section, Statement, add_note, comment, loosely_nested, nested
 from fhir_adapters.cda.header import actors
 from fhir_adapters.cda.node import child
-from fhir_adapters.cda.xml_tree import Element
+from fhir_adapters.xml.tree import Element
 
 REFUSAL = "2.16.840.1.113883.10.20.22.4.53"
 _REACTION = "2.16.840.1.113883.10.20.22.4.9"

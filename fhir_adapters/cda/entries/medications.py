@@ -23,7 +23,7 @@ from fhir_adapters.cda.entries.statement import (
 )
 from fhir_adapters.cda.header import actors
 from fhir_adapters.cda.node import Node, child
-from fhir_adapters.cda.xml_tree import Element
+from fhir_adapters.xml.tree import Element
 
 _T = "2.16.840.1.113883.10.20.22.4."
 INSTRUCTION, INDICATION, DISPENSE, ORDER, SIG = _T + "20", _T + "19", _T + "18", _T + "17", _T + "147"

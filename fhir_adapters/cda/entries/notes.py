@@ -10,7 +10,7 @@ from fhir_adapters.cda.datatypes.nulls import absent_concept
 from fhir_adapters.cda.entries.observations import encounter_of
 from fhir_adapters.cda.entries.statement import Section, Statement, comment, loosely_nested
 from fhir_adapters.cda.node import child
-from fhir_adapters.cda.xml_tree import Element, text_in
+from fhir_adapters.xml.tree import Element, text_in
 
 _MIME = re.compile(r"[A-Za-z0-9!#$&^_.+-]{1,127}/[A-Za-z0-9!#$&^_.+-]{1,127}")
 _ABSOLUTE = re.compile(r"(?:https?://|urn:)[^\s\"<>\\^`{|}]+")

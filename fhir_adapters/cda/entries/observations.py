@@ -11,7 +11,7 @@ from fhir_adapters.cda.entries.specimens import specimens
 from fhir_adapters.cda.entries.statement import Section, Statement, add_note, comment, nested
 from fhir_adapters.cda.header import actors
 from fhir_adapters.cda.node import XSI_TYPE, Node, child, said
-from fhir_adapters.cda.xml_tree import Element
+from fhir_adapters.xml.tree import Element
 
 _CATEGORY = "http://terminology.hl7.org/CodeSystem/observation-category"
 _CATEGORIES = MappingProxyType(

@@ -7,7 +7,7 @@ from fhir_adapters.cda.datatypes import concepts, times
 from fhir_adapters.cda.entries.observations import category_concept, encounter_of
 from fhir_adapters.cda.entries.specimens import specimens
 from fhir_adapters.cda.entries.statement import Section, Statement, add_note, comment, nested
-from fhir_adapters.cda.xml_tree import Element
+from fhir_adapters.xml.tree import Element
 
 _SECTION = "http://terminology.hl7.org/CodeSystem/v2-0074"
 _REPORT_STATUS = MappingProxyType(

@@ -5,7 +5,7 @@ from fhir_adapters.cda.datatypes import concepts, demographics, ids, times
 from fhir_adapters.cda.entries.statement import Relation, Section, Statement, comment, loosely_nested
 from fhir_adapters.cda.header import actors
 from fhir_adapters.cda.node import Node, child, children, templates_of
-from fhir_adapters.cda.xml_tree import Element
+from fhir_adapters.xml.tree import Element
 
 _SUBSCRIBER = "http://terminology.hl7.org/CodeSystem/subscriber-relationship"
 _RELATIONSHIPS = {

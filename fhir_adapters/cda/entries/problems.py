@@ -18,7 +18,7 @@ from fhir_adapters.cda.entries.statement import (
     nested,
 )
 from fhir_adapters.cda.node import child
-from fhir_adapters.cda.xml_tree import Element
+from fhir_adapters.xml.tree import Element
 
 _CLINICAL = "http://terminology.hl7.org/CodeSystem/condition-clinical"
 _VERIFICATION = "http://terminology.hl7.org/CodeSystem/condition-ver-status"

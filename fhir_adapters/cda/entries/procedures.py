@@ -22,8 +22,8 @@ from fhir_adapters.cda.entries.statement import (
 )
 from fhir_adapters.cda.header import actors
 from fhir_adapters.cda.node import Node, child
-from fhir_adapters.cda.xml_tree import Element
 from fhir_adapters.identifiers import location_id
+from fhir_adapters.xml.tree import Element
 
 METHOD = "http://hl7.org/fhir/StructureDefinition/procedure-method"
 _STATUS = MappingProxyType(

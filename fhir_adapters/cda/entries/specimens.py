@@ -3,8 +3,8 @@
 from fhir_adapters.cda.context import Conversion, Json
 from fhir_adapters.cda.datatypes import concepts, ids
 from fhir_adapters.cda.node import Node, child, said
-from fhir_adapters.cda.xml_tree import Element
 from fhir_adapters.identifiers import specimen_id
+from fhir_adapters.xml.tree import Element
 
 
 def specimens(conv: Conversion, elements: list[Element]) -> list[Json]:

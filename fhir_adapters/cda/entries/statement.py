@@ -8,7 +8,7 @@ from fhir_adapters.cda.context import Conversion, Json
 from fhir_adapters.cda.datatypes import concepts, ids, times
 from fhir_adapters.cda.header import actors
 from fhir_adapters.cda.node import Node, child, name_of, said, templates_of
-from fhir_adapters.cda.xml_tree import Element
+from fhir_adapters.xml.tree import Element
 
 _PEOPLE = ("Practitioner", "PractitionerRole", "Patient", "RelatedPerson")
 _WITH_ORGANIZATIONS = (*_PEOPLE, "Organization")

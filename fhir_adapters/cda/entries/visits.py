@@ -6,8 +6,8 @@ from fhir_adapters.cda.entries import medications, problems
 from fhir_adapters.cda.entries.procedures import request, service_location
 from fhir_adapters.cda.entries.statement import Section, Statement, comment, loosely_nested
 from fhir_adapters.cda.header.encounters import classify
-from fhir_adapters.cda.xml_tree import Element
 from fhir_adapters.identifiers import encounter_id
+from fhir_adapters.xml.tree import Element
 
 DIAGNOSIS = "2.16.840.1.113883.10.20.22.4.80"
 _PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"

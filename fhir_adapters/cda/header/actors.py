@@ -9,8 +9,8 @@ from lxml import etree
 from fhir_adapters.cda.context import Conversion, Json
 from fhir_adapters.cda.datatypes import concepts, demographics, ids, times
 from fhir_adapters.cda.node import Node, child
-from fhir_adapters.cda.xml_tree import Element
 from fhir_adapters.identifiers import organization_id, practitioner_id
+from fhir_adapters.xml.tree import Element
 
 NUCC = "http://nucc.org/provider-taxonomy"
 

@@ -7,7 +7,7 @@ from fhir_adapters.cda.datatypes import concepts, demographics, ids, times
 from fhir_adapters.cda.header import actors
 from fhir_adapters.cda.header.patients import contact_of
 from fhir_adapters.cda.node import Node, child, children, said
-from fhir_adapters.cda.xml_tree import Element
+from fhir_adapters.xml.tree import Element
 
 _VERSION = "http://hl7.org/fhir/StructureDefinition/composition-clinicaldocument-versionNumber"
 _CCDA = "http://hl7.org/fhir/us/ccda/StructureDefinition/"

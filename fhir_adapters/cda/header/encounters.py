@@ -14,8 +14,8 @@ from fhir_adapters.cda.datatypes.nulls import NULL_FLAVOR
 from fhir_adapters.cda.header import actors
 from fhir_adapters.cda.header.patients import VISIT_KINDS
 from fhir_adapters.cda.node import Node, child, children, said
-from fhir_adapters.cda.xml_tree import Element
 from fhir_adapters.identifiers import encounter_id, location_id, organization_id
+from fhir_adapters.xml.tree import Element
 
 ACT_CODE = "http://terminology.hl7.org/CodeSystem/v3-ActCode"
 _PARTICIPATION = "http://terminology.hl7.org/CodeSystem/v3-ParticipationType"

@@ -6,13 +6,14 @@ from fhir_adapters.cda.context import PROJECT_EXTENSIONS, Conversion, Json, abse
 from fhir_adapters.cda.datatypes import concepts, demographics, ids, times
 from fhir_adapters.cda.header import actors
 from fhir_adapters.cda.node import Node, child, children
-from fhir_adapters.cda.xml_tree import Element
+from fhir_adapters.extensions import ETHNIC_GROUP, RACE, SOURCE_SEX
 from fhir_adapters.identifiers import (
     ID_CARD_SYSTEM,
     check_resident_id,
     choose_patient_identifier,
     patient_id,
 )
+from fhir_adapters.xml.tree import Element
 
 _CORE = "http://hl7.org/fhir/StructureDefinition/"
 _US_CORE = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-"
@@ -24,9 +25,6 @@ _OMB = MappingProxyType(
     }
 )
 _CONTACT_ROLE = "http://terminology.hl7.org/CodeSystem/v2-0131"
-ETHNIC_GROUP = PROJECT_EXTENSIONS + "patient-ethnic-group"
-RACE = PROJECT_EXTENSIONS + "race"
-SOURCE_SEX = PROJECT_EXTENSIONS + "source-sex"
 OCCUPATION = PROJECT_EXTENSIONS + "patient-occupation"
 NATIVE_PLACE = PROJECT_EXTENSIONS + "patient-native-place"
 ADDRESS_KIND = PROJECT_EXTENSIONS + "address-kind"
