@@ -17,11 +17,13 @@ from cryptography.hazmat.primitives import hashes
 from anchor.canonical import Lexeme, canonicalize, dump
 from anchor.gm import sm3
 from anchor.merkle import leaf_hash
+from anchor.receipt import LogEntry
 from anchor.tiles import MemoryTileStore, TileLog
 from benchmarks.measure import Comparison, rates_in_turn
 
 BATCH = 256
 RECORD_BYTES = 2048
+SALT_BYTES = 16
 TRAILING_ZERO_EVERY = 10
 
 
@@ -55,18 +57,10 @@ def run(seconds: float = 2.0) -> list[Comparison]:
 
 
 def entry(number: int, digest: bytes) -> bytes:
-    hexadecimal = digest.hex()
-    return dump(
-        {
-            "v": 1,
-            "org": "91110000100006789X",
-            "ref": f"Observation/{number}/_history/1",
-            "digest": hexadecimal,
-            "source": hexadecimal,
-            "adapter": "hl7v2/1.0",
-            "salt": secrets.token_hex(16),
-        }
-    )
+    """Return the bytes of a log entry of its own salt, made as the anchoring job makes them."""
+    salt = secrets.token_bytes(SALT_BYTES)
+    ref = f"Observation/{number}/_history/1"
+    return LogEntry("91110000100006789X", ref, digest, digest, "hl7v2/1.0", salt).dump()
 
 
 def record(number: int) -> bytes:

@@ -163,3 +163,16 @@ def test_mutated_checkpoints_are_refused_or_the_same(data: st.DataObject) -> Non
 def test_a_checkpoint_comes_back_from_its_note(size: int, root: bytes, extensions: dict[str, str]) -> None:
     point = Checkpoint("yiqiao/log/x/2026", size, root, tuple(extensions.items()))
     assert checkpoint.parse(checkpoint.render(SignedCheckpoint(point))).checkpoint == point
+
+
+@given(
+    st.text(max_size=40),
+    st.one_of(
+        st.text(alphabet=st.characters(codec="ascii"), max_size=40), st.sampled_from(['a"b', "a\\b", "a\x7fb", "a\nb"])
+    ),
+    st.binary(max_size=64),
+)
+def test_an_entry_is_written_as_canonical_json_writes_it(org: str, adapter: str, salt: bytes) -> None:
+    """The quick form must never differ from the general one by a byte: the leaf hash is made of it."""
+    entry = LogEntry(org, f"Patient/{adapter}", bytes(32), b"", adapter, salt)
+    assert entry.dump() == canonical.dump(entry.value())
