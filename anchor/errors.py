@@ -5,7 +5,8 @@ AnchorError
 ├── KeyFormatError         bytes that are not a key of the expected kind
 ├── DecryptionError        a ciphertext that does not open
 ├── VerificationError      a proof, signature, checkpoint or receipt that does not hold
-│   └── SignatureInvalid   an SM2 signature that does not verify
+│   ├── SignatureInvalid   an SM2 signature that does not verify
+│   └── ReplayDiffers      a ledger whose transactions do not give what its host has signed; carries the evidence
 ├── FormatError            a checkpoint, receipt, proof or trust file that cannot be read
 ├── TransactionRejected    the ledger's rules refused a transaction; carries a stable code
 └── ChainError             an engine did not do what was asked
@@ -36,6 +37,18 @@ class VerificationError(AnchorError):
 
 class SignatureInvalid(VerificationError):
     """An SM2 signature that does not verify."""
+
+
+class ReplayDiffers(VerificationError):
+    """A ledger whose transactions do not give what its host has signed.
+
+    ``place`` names the block or the state; ``own`` is the unsigned checkpoint (a note) of how far the replay agreed or
+    what it gives instead, ``evidence`` the transactions that do not follow, as JSON (empty where only states differ).
+    """
+
+    def __init__(self, message: str, *, place: str, own: bytes, evidence: bytes = b"") -> None:
+        super().__init__(message)
+        self.place, self.own, self.evidence = place, own, evidence
 
 
 class FormatError(AnchorError):

@@ -20,7 +20,7 @@ State keys (text -> JSON object)::
 A transaction passes these gates in this order; the first that fails gives the code, and a refused one changes nothing:
 (1) encoding, (2) chain, (3) sender known, (4) sender not suspended, (5) key live at block time, (6) not expired, nor
 good for longer than ``MAX_LIFETIME_SECONDS``, (7) sequence number exactly the next, (8) signature, (9) type known,
-(10) the contract's own rules.
+and one that an observer may send when the sender is nothing else, (10) the contract's own rules.
 
 ``app_hash = SM3("yiqiao/app/v1" ‖ state root ‖ log root)``: an empty block leaves it as it was.
 """
@@ -34,7 +34,7 @@ from dataclasses import dataclass
 from anchor.chain.client import TransactionResult
 from anchor.checkpoint import Checkpoint, ledger_origin
 from anchor.contracts import access, checkpoint, consent, member_keys, membership, nodes
-from anchor.contracts.view import Changes, Rule, Value, refuse
+from anchor.contracts.view import WRITERS, Changes, Rule, Value, View, member_of, refuse
 from anchor.errors import SignatureInvalid, TransactionRejected
 from anchor.genesis import Genesis
 from anchor.gm import PublicKey, sm3
@@ -48,6 +48,8 @@ APP_DOMAIN = b"yiqiao/app/v1"
 
 RULES: Mapping[str, Rule] = {**membership.RULES, **checkpoint.RULES, **consent.RULES, **access.RULES, **nodes.RULES}
 """Transaction type to its rule; a type that is not here is refused."""
+OBSERVER_TYPES = frozenset({"membership.rotate-key", "membership.endpoint", "node.register"})
+"""What a member that only observes may send: about its own keys, its address and its node, and nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +146,7 @@ class Ledger:
         if tx.seq < view.next_seq(tx.sender):
             refuse(Code.BAD_SEQUENCE, "the sequence number is past")
         self._check_signature(tx, public)
-        if tx.type not in RULES:
-            refuse(Code.UNKNOWN_TYPE, "the ledger has no such transaction type")
+        _rule(tx, view)
         return tx
 
     def apply_block(self, envelopes: Sequence[bytes], time: int) -> BlockResult:
@@ -202,10 +203,7 @@ class Ledger:
                 expected = next_seq
                 refuse(Code.BAD_SEQUENCE, f"the next sequence number of this sender is {next_seq}")
             self._check_signature(tx, public)
-            rule = RULES.get(tx.type)
-            if rule is None:
-                refuse(Code.UNKNOWN_TYPE, "the ledger has no such transaction type")
-            view.overlay.update(rule(tx, view))
+            view.overlay.update(_rule(tx, view)(tx, view))
         except TransactionRejected as refusal:
             return TransactionResult(
                 tx_id or unreadable_id(envelope), refusal.code, str(refusal), expected_seq=expected
@@ -240,6 +238,16 @@ def _check_lifetime(tx: Transaction, time: int) -> None:
     """The second half of gate 6, where the block's time is known: between blocks the last one's may be long past."""
     if tx.expires > time + MAX_LIFETIME_SECONDS:
         refuse(Code.EXPIRES_TOO_LATE, f"a transaction expires at most {MAX_LIFETIME_SECONDS} seconds after block time")
+
+
+def _rule(tx: Transaction, view: View) -> Rule:
+    """Gate 9: return the rule of a transaction's type."""
+    rule = RULES.get(tx.type)
+    if rule is None:
+        refuse(Code.UNKNOWN_TYPE, "the ledger has no such transaction type")
+    if tx.type not in OBSERVER_TYPES and WRITERS.isdisjoint(member_of(view, tx.sender)["roles"]):
+        refuse(Code.NOT_AUTHORISED, "an observer writes nothing but its own keys, address and node")
+    return rule
 
 
 class _BlockView:

@@ -3,13 +3,15 @@
 Appending is held against raw SM3 of the very entries, proofs and receipts against bare SM2 verification (from tables,
 what receipts are verified with). ``YIQIAO_BENCH_ENTRIES`` is how far the log is grown (default 100,000; 10000000 for
 the full run of about a quarter of an hour): every entry goes the node's whole way from the outbox through sealing into
-the log and its tiles, and cost and bytes per entry are reported for each power of ten.
+the log and its tiles. For each power of ten it says the cost and bytes of an entry, what they are of those of the first
+10,000 (1.00 is flat), and the most memory that the process has held so far.
 """
 
 from __future__ import annotations
 
 import os
 import random
+import resource
 import sys
 import time
 from collections import Counter
@@ -144,11 +146,14 @@ def _growth(made: Site, largest: int) -> list[Comparison]:
         sizes.append(sizes[-1] * 10)
     rates: list[Rate] = []
     notes: list[str] = []
-    before = 0
+    before, first_bytes = 0, 0.0
     for size in sizes:
         rate = _grow_to(made, before, size)
         rates.append(rate)
-        notes.append(_describe(made, size, rate))
+        each = _bytes_each(made, size)
+        first_bytes = first_bytes or each
+        ratios = f"x{rates[0].median / rate.median:.2f} time, x{each / first_bytes:.2f} bytes"
+        notes.append(f"{_describe(made, size, rate)}; {ratios}; {_peak_mib()} MiB at most")
         print(f"    {notes[-1]}", file=sys.stderr, flush=True)
         before = size
     comparison = Comparison(
@@ -180,7 +185,6 @@ def _grow_to(made: Site, before: int, size: int) -> Rate:
 def _describe(made: Site, size: int, rate: Rate) -> str:
     """Say what a log of ``size`` costs: time and bytes per entry, reads and time per proof."""
     with made.engine.connect() as plain:
-        pages, page = (plain.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_count", "page_size"))
         tiles = plain.exec_driver_sql("SELECT sum(length(hashes)) FROM evidence_tile").scalar_one()
     reads: Counter[int] = Counter()
     chosen = random.Random(size)
@@ -193,9 +197,21 @@ def _describe(made: Site, size: int, rate: Rate) -> str:
             reads[store.reads] += 1
         each = (time.perf_counter() - began) / PROOFS
     return (
-        f"{size:,}: {1e6 / rate.median:.0f} µs and {pages * page / size:.0f} bytes an entry "
+        f"{size:,}: {1e6 / rate.median:.0f} µs and {_bytes_each(made, size):.0f} bytes an entry "
         f"({tiles / size:.1f} in tiles), a proof {each * 1e6:.0f} µs with at most {max(reads)} tile reads"
     )
+
+
+def _bytes_each(made: Site, size: int) -> float:
+    """Return the bytes of the node's database for each of its log's entries."""
+    with made.engine.connect() as plain:
+        pages, page = (plain.exec_driver_sql(f"PRAGMA {name}").scalar_one() for name in ("page_count", "page_size"))
+    return float(pages * page / size)
+
+
+def _peak_mib() -> int:
+    """Return the most memory this process has held (Linux counts it in KiB)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
 
 
 class _CountingTiles(DatabaseTiles):

@@ -7,6 +7,7 @@ from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from anchor.errors import AnchorError
 from bridge.errors import BridgeError
 from bridge.services.evidence_status import EvidenceStatus
 
@@ -21,6 +22,7 @@ _GAUGES = {
     "yiqiao_witness_look_age_seconds": ("Since this node last looked at the ledger as its witness.", "looked_age"),
     "yiqiao_ledger_conflicts": ("Contradicting signed checkpoints that nobody has acknowledged.", "conflicts"),
     "yiqiao_ledger_unproven": ("Checkpoints shown by members that the ledger does not prove.", "unproven"),
+    "yiqiao_observer_replayed_size": ("Ledger entries this observer has computed for itself.", "replayed_size"),
     "yiqiao_timestamp_age_seconds": ("Age of the newest RFC 3161 time stamp.", "timestamp_age"),
 }
 """Metric name to its help text and the field of the status; nothing is told where there is nothing to measure."""
@@ -43,6 +45,6 @@ def evidence_alarms(node: Any) -> tuple[str, ...]:
     """Return the alarms that are raised; none where the database cannot tell, which is told elsewhere."""
     try:
         alarms: tuple[str, ...] = node.evidence_status.read().alarms
-    except BridgeError:
+    except (BridgeError, AnchorError):
         return ()
     return alarms

@@ -287,6 +287,16 @@ class Settings(_Section):
         """Whether every safety rule applies."""
         return self.node.environment == "production"
 
+    @property
+    def observes(self) -> bool:
+        """Whether this node computes the ledger that another member hosts in full, in a file of its own."""
+        return "observer" in self.node.roles and self.ledger.engine == "remote"
+
+    @property
+    def only_observes(self) -> bool:
+        """Whether observer is the node's only role: it keeps no records and publishes nothing."""
+        return set(self.node.roles) == {"observer"}
+
     def path(self, value: str) -> Path:
         """Resolve a path setting: absolute as it is, relative below HOME."""
         return self.home / value

@@ -52,6 +52,14 @@ def _roles(settings: Settings) -> str | None:
     return None if settings.node.roles else "node.roles is empty; name at least one role"
 
 
+def _observer(settings: Settings) -> str | None:
+    if "observer" in settings.node.roles and settings.ledger.engine == "embedded":
+        return "node.roles has observer and ledger.engine is embedded: a host cannot observe itself; set it to remote"
+    if settings.only_observes and (settings.mllp.enabled or settings.sources):
+        return "node.roles is observer alone, which keeps no records; set mllp.enabled = false and remove [[sources]]"
+    return None
+
+
 def _endpoint(settings: Settings) -> str | None:
     return None if _is_web_url(settings.node.endpoint) else "node.endpoint must be an http(s) URL without query"
 
@@ -247,8 +255,8 @@ def _database(settings: Settings) -> str | None:
 
 
 RULES: tuple[Rule, ...] = (
-    _org, _roles, _endpoint, _ports, _tls_pair, _mllp_tls, _peer_tls, _ledger, _keys, _tokens, _sources, _anchoring,
-    _retention, _exchange, _database,
+    _org, _roles, _observer, _endpoint, _ports, _tls_pair, _mllp_tls, _peer_tls, _ledger, _keys, _tokens, _sources,
+    _anchoring, _timestamp, _retention, _exchange, _database,
 )  # fmt: skip
 PRODUCTION_RULES: tuple[Rule, ...] = (_https_urls, _http_listener, _mllp_listener)
 

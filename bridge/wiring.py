@@ -20,6 +20,7 @@ from anchor import genesis as chain_genesis
 from anchor.chain.client import ChainClient
 from anchor.chain.cometbft.client import CometChain
 from anchor.chain.embedded import EmbeddedChain
+from anchor.chain.followed import FollowedLedger
 from anchor.chain.remote import RemoteChain
 from anchor.gm import PrivateKey, self_test
 from bridge.errors import SettingsError
@@ -110,6 +111,7 @@ class Node:
     nonces: NonceCache
     # the ledger and the other members
     chain: ChainClient
+    replay: FollowedLedger | None
     ledger_health: LedgerHealth
     submitter: TransactionSubmitter
     gossip: CheckpointGossip
@@ -262,6 +264,9 @@ def _add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
 
     chain = _chain(settings, signer, genesis, session, gossip, clock)
     resources.callback(chain.close)
+    replay = FollowedLedger(settings.path(settings.ledger.path), genesis) if settings.observes else None
+    if replay is not None:
+        resources.callback(replay.close)
     exchange = settings.exchange
     peers = Peers(
         directory=MemberDirectory(chain),
@@ -277,6 +282,7 @@ def _add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
     resources.callback(peers.close)
     parts |= {
         "chain": chain,
+        "replay": replay,
         "ledger_health": LedgerHealth(chain),
         "submitter": TransactionSubmitter(
             chain, parts["leases"], signer.org, signer.sign, settings.ledger.chain, clock
@@ -342,11 +348,12 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
     clock: Clock = parts["clock"]
     signer: Signer = parts["signer"]
     engine, keyring, records, chain = parts["engine"], parts["keyring"], parts["records"], parts["chain"]
-    org, chain_id, has_file = signer.org, settings.ledger.chain, settings.ledger.engine != "remote"
+    org, chain_id, replay = signer.org, settings.ledger.chain, parts["replay"]
+    has_file = settings.ledger.engine != "remote" or (replay is not None and replay.progress() is not None)
     audit = AuditService(engine, records, Party(org, settings.node.name, settings.node.endpoint), clock)
     search = SearchService(records)
     ingest = IngestService(engine, parts["inbox"], records, parts["profiles"], clock)
-    witness = WitnessService(engine, chain, org, signer.sign, chain_id, clock)
+    witness = WitnessService(engine, chain, org, signer.sign, chain_id, clock, replay=replay)
     profiles = parts["profiles"]
     pollers = tuple(
         ViewPoller(each, profiles[each.name], engine, ingest, keyring.blind, clock)
@@ -375,6 +382,7 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
         "anchoring": AnchoringService(
             engine, keyring, chain, signer, org, clock,
             submitter=parts["submitter"], shard=settings.anchoring.shard or None, batch=settings.anchoring.batch,
+            publishes=not settings.only_observes,
         ),
         "witness": witness,
         "receipts": ReceiptService(engine, keyring, chain, signer, org, clock, chain_id=chain_id, records=records),
@@ -415,6 +423,7 @@ def _add_evidence_status(parts: dict[str, Any]) -> None:
             quorum=witness.quorum,
             witnessing=witness.enabled,
             last_timestamp=stamps.last_time,
+            replay=parts["replay"],
             clock=parts["clock"],
         ),
     }

@@ -139,15 +139,23 @@ class ServedNode:
 class NodeConsortium:
     """An authority and hospitals; ``close`` kills whatever still runs."""
 
-    def __init__(self, directory: Path, hospitals: Sequence[str], *, quorum: int = 2, extra: str = "") -> None:
+    def __init__(
+        self,
+        directory: Path,
+        hospitals: Sequence[str],
+        *,
+        quorum: int = 2,
+        extra: str = "",
+        observers: Sequence[str] = (),
+    ) -> None:
         self.directory, self._extra, self._quorum = directory, extra, quorum
         self.authority = ServedNode(directory, 900, "authority", "authority")
         self.nodes: dict[str, ServedNode] = {"authority": self.authority}
         self._make_authority()
-        for number, name in enumerate(hospitals, start=901):
-            self.nodes[name] = ServedNode(directory, number, "hospital", name)
-        for name in hospitals:
-            self._make_hospital(self.nodes[name])
+        for number, name in enumerate([*hospitals, *observers], start=901):
+            role = "observer" if name in observers else "hospital"
+            self.nodes[name] = ServedNode(directory, number, role, name)
+            self._make_member(self.nodes[name])
 
     def __getitem__(self, name: str) -> ServedNode:
         return self.nodes[name]
@@ -159,12 +167,12 @@ class NodeConsortium:
             opened.certificates.create()
             self._enrol(opened, node)
 
-    def _make_hospital(self, node: ServedNode) -> None:
+    def _make_member(self, node: ServedNode) -> None:
         self._home(node, self.authority.home / "genesis.json")
         settings = node.settings
         signer = load_signer(settings)
         card = members.card(
-            chain=CHAIN, org=node.org, name=node.name, roles=["hospital"], endpoint=node.endpoint,
+            chain=CHAIN, org=node.org, name=node.name, roles=[node.role], endpoint=node.endpoint,
             signing=signer.sign, encryption=signer.decrypt, since=int(time.time()) - 1,
         )  # fmt: skip
         action = {"kind": "admit", "member": members.admission(card)}

@@ -35,10 +35,13 @@ _DIFFERENCES = "differences"
 class ScratchLedger:
     """The replay of one ledger; ``height`` is how far it has come."""
 
-    def __init__(self, genesis: bytes, path: str | Path = IN_MEMORY) -> None:
-        """Begin, or go on with what a run left at ``path``; ``ChainCorrupt`` when that is of another ledger."""
+    def __init__(self, genesis: bytes, path: str | Path = IN_MEMORY, *, durable: bool = False) -> None:
+        """Begin, or go on with what a run left at ``path``; ``ChainCorrupt`` when that is of another ledger.
+
+        ``durable``: what is kept survives a loss of power, for a copy that is more than scratch.
+        """
         parsed = genesis_file.parse(genesis)
-        self.file = LedgerFile(path, durable=False)
+        self.file = LedgerFile(path, durable=durable)
         try:
             with self.file.writing():
                 if self.file.is_new():
@@ -83,6 +86,24 @@ class ScratchLedger:
                 if differing:
                     self._keep([*self.differences, *differing])
         return None
+
+    def add(self, result: BlockResult) -> None:
+        """Commit a computed block and write it, within ``file.writing``; its checkpoint stays unsigned."""
+        ledger = self.ledger
+        TileLog(self.file, ledger.head.log.size).append([one.leaf for one in result.accepted])
+        header = block_header(
+            chain=ledger.chain,
+            height=result.height,
+            time=result.time,
+            previous=self._previous,
+            tx_ids=[one.transaction.tx_id for one in result.accepted],
+            app_hash=result.app_hash,
+            log_size=result.log.size,
+        )
+        point = ledger_checkpoint(ledger.chain, Head(result.height, result.time, result.log), result.state_root)
+        self.file.append(result, header, checkpoint.render(checkpoint.SignedCheckpoint(point)))
+        ledger.commit(result)
+        self._previous = sm3(header)
 
     @property
     def differences(self) -> list[Difference]:

@@ -3,7 +3,8 @@
 ======== ==========================================================================================
 table    content
 ======== ==========================================================================================
-meta     the genesis file, the version of this layout, the size of the newest witnessed checkpoint
+meta     the genesis file, the version of this layout, the size of the newest witnessed checkpoint, whether it is an
+         observer's copy
 block    each block's canonical header, state root, log frontier, changed buckets, and the host's signed checkpoint;
          row 0 is the genesis, its header being the genesis file
 tx       each accepted transaction's envelope at its log index
@@ -34,6 +35,8 @@ from anchor.ledger import BlockResult
 from anchor.merkle import FrontierTree
 
 LAYOUT = b"1"
+FOLLOWED = "followed"
+"""Name of the meta value that marks an observer's copy: nobody signed its checkpoints, and no block is made in it."""
 BUSY_SECONDS = 30.0
 """How long a process waits for another one's block: blocks take milliseconds, folding the log in below a second."""
 CACHED_VALUES = 20_000
@@ -152,6 +155,10 @@ class LedgerFile:
     def is_replica(self) -> bool:
         """Whether CometBFT orders the file's blocks (``anchor.chain.cometbft``): a member's own copy of the ledger."""
         return self._db.execute("SELECT 1 FROM sqlite_master WHERE name = 'replica'").fetchone() is not None
+
+    def is_followed(self) -> bool:
+        """Whether an observer computed the file from another member's ledger (``anchor.chain.followed``)."""
+        return self.meta(FOLLOWED) is not None
 
     def create(self, genesis: bytes) -> None:
         """Create the tables, within ``writing``."""

@@ -82,6 +82,8 @@ class BlockWriter:
                 self._write_genesis(content)
             if self.file.meta("genesis") != content:
                 raise ChainCorrupt("the ledger file was begun with another genesis")
+            if self.file.is_followed():
+                raise ChainCorrupt("the ledger file is an observer's copy of another member's ledger")
 
     def _write_genesis(self, content: bytes) -> None:
         self.file.create(content)

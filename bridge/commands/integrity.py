@@ -145,11 +145,13 @@ def status_command(home: Path, evidence: Path | None, acknowledge: str | None, a
 
 
 def _write_evidence(folder: Path, conflicts: tuple[Conflict, ...]) -> None:
-    """Write each contradiction as two notes: their signatures are the evidence."""
+    """Write each contradiction as two notes (their signatures are the evidence) and the transactions it is about."""
     folder.mkdir(parents=True, exist_ok=True)
     for conflict in conflicts:
         for number, note in enumerate((conflict.first, conflict.second), start=1):
             (folder / f"{conflict.fingerprint[:16]}-{number}.note").write_bytes(note)
+        if conflict.transactions:
+            (folder / f"{conflict.fingerprint[:16]}-transactions.json").write_bytes(conflict.transactions)
     click.echo(f"{len(conflicts)} contradictions in {folder} / 冲突证据已写出", err=True)
 
 
@@ -166,6 +168,11 @@ def _print_status(status: EvidenceStatus, conflicts: tuple[Conflict, ...]) -> No
         f"({status.look or 'never'})",
         f"time stamp / 时间戳     {_span(status.timestamp_age)} old",
     ]
+    if status.replayed_size is not None:
+        lines.append(
+            f"replayed / 已重放       {status.replayed_size} of {status.ledger_size} transactions computed here, "
+            f"height {status.replayed_height}"
+        )
     for conflict in conflicts:
         seen = "acknowledged" if conflict.acknowledged is not None else "NOT ACKNOWLEDGED"
         lines.append(

@@ -62,6 +62,8 @@ def init(home: Path, mllp_port: int, endpoint: str, http_port: int, as_json: boo
       yiqiao init ~/authority --org 12990000MB0000019C --name "省卫健委" --role authority --chain zhejiang
       yiqiao init ~/node --org 12990000MB00000277 --name "第一医院" --role hospital \\
         --ledger-url https://ledger.example.cn --genesis genesis.json
+      yiqiao init ~/observer --org 12990000MB00000285 --name "卫生监督所" --role observer \\
+        --ledger-url https://ledger.example.cn --genesis genesis.json
     """
     from bridge.home import HomePlan, create_home
     from bridge.wiring import prepare_database
@@ -71,7 +73,7 @@ def init(home: Path, mllp_port: int, endpoint: str, http_port: int, as_json: boo
         HomePlan(
             endpoint=endpoint or f"http://127.0.0.1:{http_port}",
             http_port=http_port,
-            mllp=mllp_port != 0,
+            mllp=mllp_port != 0 and plan["roles"] != ("observer",),
             mllp_port=mllp_port or DEFAULT_MLLP_PORT,
             **plan,  # type: ignore[arg-type]
         ),

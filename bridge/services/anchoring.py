@@ -116,8 +116,12 @@ class AnchoringService:
         submitter: TransactionSubmitter,
         shard: str | None = None,
         batch: int = DEFAULT_BATCH,
+        publishes: bool = True,
     ) -> None:
-        """``shard`` names the log that new entries go into ("2026"); None: the year, by China's clocks, at each run."""
+        """``shard`` names the log that new entries go into ("2026"); None: the year, by China's clocks, at each run.
+
+        ``publishes`` False: an observer logs its own audit events and has nothing to show the others.
+        """
         self._engine = engine
         self._keyring = keyring
         self._chain = chain
@@ -127,6 +131,7 @@ class AnchoringService:
         self._submitter = submitter
         self._shard = shard
         self._batch = batch
+        self._publishes = publishes
         self._outbox = Outbox()
         self._leases = JobLeases(engine, clock)
         self._holder = process_name("anchor")
@@ -214,6 +219,8 @@ class AnchoringService:
         Safe to repeat after any failure: what the ledger has is asked first. Raises ``ChainError``, ``LogDiverged``, or
         ``TransactionRejected`` with the ledger's code.
         """
+        if not self._publishes:
+            return []
         with read_transaction(self._engine) as conn:
             heads = evidence.log_heads(conn)
         published = [self._publish(head) for head in heads]
@@ -292,7 +299,7 @@ class AnchoringService:
     def status(self) -> AnchoringStatus:
         """Return how far behind anchoring is, from the node's own database."""
         with read_transaction(self._engine) as conn:
-            heads = evidence.log_heads(conn)
+            heads = evidence.log_heads(conn) if self._publishes else []
             last = [evidence.last_checkpoint(conn, head.origin) for head in heads]
             oldest = self._outbox.oldest(conn)
             pending = self._outbox.count(conn)

@@ -9,6 +9,7 @@ too-few-witnesses   the ledger's head has had no quorum for longer than ``witnes
 witness-late        this node has not looked at the ledger for that long
 ledger-conflict     two signed histories of the ledger; an operator has to acknowledge it
 ledger-unproven     another member was shown what the ledger does not prove here
+ledger-rules        this observer's replay gives something else than the ledger's host has signed
 ledger-invalid      the ledger shows what nobody signed, a shorter log, or a time that cannot be
 timestamp-late      no time stamp for three of its periods
 =================== ===================================================================================
@@ -23,11 +24,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from anchor.chain.client import ChainClient
+from anchor.chain.followed import FollowedLedger, Progress
 from anchor.checkpoint import parse
 from anchor.errors import AnchorError
 from anchor.trust import majority
 from bridge.services.anchoring import AnchoringService
-from bridge.services.witnessing import ALARMS, UNPROVEN, WitnessService
+from bridge.services.witnessing import ALARMS, BROKEN_RULES, UNPROVEN, WitnessService
 
 LEDGER_CACHE_SECONDS = 5.0
 """How long what the ledger said of its head is reused: scrapes and probes come every second."""
@@ -43,6 +45,7 @@ class EvidenceStatus:
     published checkpoint. ``ledger_size``, ``ledger_age``: the ledger's head; ``witnesses``: how many members have
     signed it, of the ``quorum`` needed; ``witnessed_size``: the newest head with a quorum. ``cosigned_size``:
     what this node cosigned last, ``looked_age`` since it last looked. ``conflicts`` counts those not acknowledged.
+    ``replayed_size``, ``replayed_height``: how far an observer has computed the ledger for itself, None elsewhere.
     """
 
     pending: int
@@ -61,6 +64,8 @@ class EvidenceStatus:
     conflicts: int
     unproven: int
     timestamp_age: float | None
+    replayed_size: int | None
+    replayed_height: int | None
     alarms: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -103,20 +108,22 @@ class EvidenceStatusService:
         quorum: int = 0,
         witnessing: bool = True,
         last_timestamp: Callable[[], int | None] = lambda: None,
+        replay: FollowedLedger | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """``quorum``: 0 for a majority of the active members; ``witnessing``: whether this node is to look at all."""
         self._anchoring, self._witness, self._chain = anchoring, witness, chain
         self._thresholds, self._quorum, self._witnessing = thresholds, quorum, witnessing
-        self._last_timestamp, self._clock = last_timestamp, clock
+        self._last_timestamp, self._replay, self._clock = last_timestamp, replay, clock
         self._lock = threading.Lock()
         self._head: tuple[float, _Head] | None = None
 
     def read(self) -> EvidenceStatus:
-        """Return how the node's evidence stands; raises ``StorageError`` only."""
+        """Return how the node's evidence stands; raises ``StorageError``, ``ChainError`` for an observer's own copy."""
         now = float(self._clock())
         anchoring, witness, head = self._anchoring.status(), self._witness.status(), self._ledger()
         since, look, stamped = anchoring.waiting_since, witness.look, self._last_timestamp()
+        replayed = self._replayed()
         conflicts = sum(each.acknowledged is None for each in witness.conflicts)
         values: dict[str, Any] = {
             "pending": anchoring.pending,
@@ -135,8 +142,15 @@ class EvidenceStatusService:
             "conflicts": conflicts,
             "unproven": len(witness.unproven),
             "timestamp_age": _age(now, stamped),
+            "replayed_size": None if replayed is None else replayed.size,
+            "replayed_height": None if replayed is None else replayed.height,
         }
         return EvidenceStatus(**values, alarms=self._alarms(values, head, now))
+
+    def _replayed(self) -> Progress | None:
+        if self._replay is None:
+            return None
+        return self._replay.progress() or Progress(0, 0, 0)
 
     def _alarms(self, values: dict[str, Any], head: _Head, now: float) -> tuple[str, ...]:
         limits = self._thresholds
@@ -149,7 +163,8 @@ class EvidenceStatusService:
             "witness-late": self._witnessing and head.ok and looked is not None and looked > limits.witness,
             "ledger-conflict": values["conflicts"] > 0,
             "ledger-unproven": values["unproven"] > 0 or look == UNPROVEN,
-            "ledger-invalid": look in ALARMS - {"conflict", UNPROVEN},
+            "ledger-rules": look == BROKEN_RULES,
+            "ledger-invalid": look in ALARMS - {"conflict", UNPROVEN, BROKEN_RULES},
             "timestamp-late": bool(limits.timestamp)
             and values["timestamp_age"] is not None
             and values["timestamp_age"] > LATE_PERIODS * limits.timestamp,

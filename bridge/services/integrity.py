@@ -9,7 +9,7 @@ What is compared with what:
 (4) leaves -> tiles -> root -> every published checkpoint, each with this node's signature (``anchor.fsck``);
 (5) the ledger holds exactly these checkpoints, and none that this node has lost;
 (6) the ledger's newest checkpoint extends what this node has cosigned; where the ledger's file is here, all of it is
-    replayed from genesis.
+    replayed from genesis; an observer replays it in any case.
 
 Someone who alters a row and everything that follows from it inside the node still fails at (5), because the ledger is
 not the node's; someone who rewrites the ledger's file as well fails at (6), because what the members cosigned is not
@@ -34,9 +34,19 @@ from anchor.fsck import Difference
 from bridge.services.integrity_ledger import check_published
 from bridge.services.integrity_report import CheckProgress, IntegrityReport
 from bridge.services.integrity_store import Progress, StoreCheck
-from bridge.services.witnessing import WitnessService
+from bridge.services.witnessing import BROKEN_RULES, CLOCK, SHRUNK, UNPROVEN, WitnessService
 from bridge.storage.database import read_transaction
 from bridge.storage.keyring import KeyRing
+
+_KINDS = {
+    "conflict": "ledger-forked",
+    SHRUNK: "ledger-rolled-back",
+    "invalid": "ledger-altered",
+    UNPROVEN: "ledger-unproven",
+    CLOCK: "ledger-clock",
+    BROKEN_RULES: "ledger-breaks-rules",
+}
+"""Outcome of a look that is alarming to the kind of difference."""
 
 __all__ = ["CheckProgress", "Difference", "IntegrityReport", "IntegrityService", "Progress"]
 
@@ -55,7 +65,7 @@ class IntegrityService:
         ledger_path: Path | str | None = None,
         genesis: bytes | None = None,
     ) -> None:
-        """``ledger_path`` and ``genesis``: the ledger's file, where this node hosts it."""
+        """``ledger_path`` and ``genesis``: the ledger's file, where this node hosts it or has its own copy."""
         self._engine = engine
         self._keyring = keyring
         self._chain = chain
@@ -109,8 +119,7 @@ class IntegrityService:
             return
         run = self._witness.inspect()
         if run.alarm:
-            kinds = {"conflict": "ledger-forked", "shrunk": "ledger-rolled-back", "invalid": "ledger-altered"}
-            yield Difference(kinds[run.outcome], f"ledger at {run.size} entries", run.detail)
+            yield Difference(_KINDS[run.outcome], f"ledger at {run.size} entries", run.detail)
         for conflict in self._witness.status().conflicts:
             detail = f"one history of the ledger; {conflict.kind} shown by {conflict.source}"
             yield Difference("ledger-forked", conflict.origin, detail)

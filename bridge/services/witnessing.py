@@ -7,7 +7,8 @@ when
 (2) it extends, by an RFC 6962 consistency proof, the one this node cosigned last, and its time does not go back;
 (3) its time agrees with this node's clock: not ahead of it, and a block made since this node last looked is not dated
     before that look, within ``MAX_CLOCK_SKEW_SECONDS``;
-(4) what is about to be cosigned is on the disk before the cosignature leaves the node.
+(4) an observer, which replays the ledger in full, gets the same log, state, height and time from its transactions;
+(5) what is about to be cosigned is on the disk before the cosignature leaves the node.
 
 What other members show on calls between nodes (``bridge.services.gossip``) is compared in the same run.
 
@@ -31,8 +32,9 @@ from sqlalchemy import Connection, Engine
 
 from anchor import merkle
 from anchor.chain.client import ChainClient
+from anchor.chain.followed import FollowedLedger
 from anchor.checkpoint import SignedCheckpoint, ledger_origin, parse, render, sign
-from anchor.errors import FormatError, VerificationError
+from anchor.errors import FormatError, ReplayDiffers, VerificationError
 from anchor.gm import PrivateKey, sm3
 from anchor.trust import Trust
 from anchor.verify_ledger import MAX_CLOCK_SKEW_SECONDS
@@ -51,7 +53,9 @@ UNPROVEN = "unproven"
 """The ledger does not prove that a signed checkpoint belongs to what it shows: it may be keeping something back."""
 CLOCK = "clock"
 """The ledger's time and this node's differ too much; one of the two clocks has to be set right."""
-ALARMS = frozenset({"conflict", SHRUNK, "invalid", UNPROVEN, CLOCK})
+BROKEN_RULES = "broken-rules"
+"""The ledger's transactions do not give what its host has signed; both an outcome and a kind of contradiction."""
+ALARMS = frozenset({"conflict", SHRUNK, "invalid", UNPROVEN, CLOCK, BROKEN_RULES})
 """Outcomes of a look that an operator has to see."""
 LOOK_NOTED_SECONDS = 60
 """How often a look is noted that found what the one before had found."""
@@ -62,8 +66,8 @@ class WitnessRun:
     """What one look at the ledger led to.
 
     ``outcome``: "cosigned", "unchanged" (cosigned before, handed in again when it had been lost), or why not:
-    "conflict", "shrunk", "invalid", "unproven", "clock". ``size`` is the checkpoint's; ``alarm`` says that an operator
-    has to look, ``detail`` why.
+    "conflict", "shrunk", "invalid", "unproven", "clock", "broken-rules". ``size`` is the checkpoint's; ``alarm`` says
+    that an operator has to look, ``detail`` why.
     """
 
     outcome: str
@@ -116,8 +120,11 @@ class WitnessService:
         clock: Callable[[], float] = time.time,
         *,
         trust: Trust | None = None,
+        replay: FollowedLedger | None = None,
     ) -> None:
-        """``trust``: the members' keys, from outside the ledger; None takes them from its state."""
+        """``trust``: the members' keys, from outside the ledger; None takes them from its state. ``replay``: what an
+        observer computes for itself of the ledger.
+        """
         self._engine = engine
         self._chain = chain
         self._org = org
@@ -126,6 +133,7 @@ class WitnessService:
         self._origin = ledger_origin(chain_id)
         self._clock = clock
         self._trust = trust
+        self._replay = replay
 
     def run(self) -> WitnessRun:
         """Check the ledger's newest checkpoint and cosign it, then compare what other members have shown.
@@ -186,6 +194,9 @@ class WitnessService:
         disagreement = self._clock_disagreement(last, signed)
         if disagreement:
             return WitnessRun(CLOCK, size, disagreement)
+        broken = self._broken_rules(signed)
+        if broken:
+            return WitnessRun(BROKEN_RULES, size, broken)
         if not cosign:
             return WitnessRun("unchanged", size)
         if last is not None and last.checkpoint == signed.checkpoint:
@@ -319,8 +330,37 @@ class WitnessService:
             transact(self._engine, lambda conn: witness_store.add_conflict(conn, conflict))
             found.append(f"{contradiction.kind}: {contradiction.detail}")
 
+    def _broken_rules(self, signed: SignedCheckpoint) -> str:
+        """Step (4): replay up to a checkpoint; return what its transactions do not give, "" when nothing, and keep it.
+
+        Raises ``ChainError`` when the ledger hands out less than it has signed.
+        """
+        if self._replay is None:
+            return ""
+        try:
+            self._replay.follow(self._chain, signed.checkpoint)
+            members = Trust.from_members(self._chain_id, 1, (), self._replay.members())
+            if not members.verify_signatures(signed):
+                own = render(SignedCheckpoint(signed.checkpoint))
+                raise ReplayDiffers("no member by the ledger's rules has signed the checkpoint", place="state", own=own)
+        except ReplayDiffers as error:
+            place = f"{BROKEN_RULES}\n{self._origin}\n{error.place}\n{parse(error.own).checkpoint.size}"
+            conflict = Conflict(
+                fingerprint=sm3(place.encode()).hex(),
+                origin=self._origin,
+                kind=BROKEN_RULES,
+                source=self._origin,
+                first=error.own,
+                second=render(signed),
+                detected=int(self._clock()),
+                transactions=error.evidence,
+            )
+            transact(self._engine, lambda conn: witness_store.add_conflict(conn, conflict))
+            return str(error)
+        return ""
+
     def _cosign(self, signed: SignedCheckpoint) -> None:
-        """Step (4): sign, make durable, hand in."""
+        """Step (5): sign, make durable, hand in."""
         now = int(self._clock())
         checkpoint = signed.checkpoint
         own = sign(checkpoint, self._org, self._key, now)

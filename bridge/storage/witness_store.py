@@ -29,7 +29,9 @@ class WitnessedCheckpoint(SQLModel, table=True):
 class CheckpointConflict(SQLModel, table=True):
     """Evidence against a ledger's host: two signed checkpoints that cannot both be heads of one append-only log.
 
-    ``acknowledged``: when an operator took note of it, which ends the alarm and keeps the evidence.
+    Where an observer's replay found it out, ``first`` is what the replay gives, unsigned, and ``transactions`` the
+    block that breaks the rules (JSON; empty where none does and the states differ). ``acknowledged``: when an operator
+    took note of it, which ends the alarm and keeps the evidence.
     """
 
     __tablename__ = "evidence_conflict"
@@ -42,6 +44,7 @@ class CheckpointConflict(SQLModel, table=True):
     second: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     detected: int = Field(sa_column=Column(BigInteger, nullable=False))
     acknowledged: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
+    transactions: bytes = Field(sa_column=Column(LargeBinary(4 * 1024 * 1024), nullable=False))
 
 
 class HeardCheckpoint(SQLModel, table=True):
@@ -93,9 +96,12 @@ WITNESSED, CONFLICT = _table(WitnessedCheckpoint), _table(CheckpointConflict)
 HEARD, LOOK, TIMESTAMP = _table(HeardCheckpoint), _table(LedgerLook), _table(CheckpointTimestamp)
 
 
+_BYTES = ("first", "second", "transactions")
+
+
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Two signed checkpoints of one log that contradict each other, and who showed the second."""
+    """Two checkpoints of one log that contradict each other, and who showed the second (``CheckpointConflict``)."""
 
     fingerprint: str
     origin: str
@@ -105,6 +111,7 @@ class Conflict:
     second: bytes
     detected: int
     acknowledged: int | None = None
+    transactions: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +168,9 @@ def add_conflict(conn: Connection, conflict: Conflict) -> bool:
 def conflicts(conn: Connection) -> list[Conflict]:
     """Return all kept evidence of contradictions, oldest first."""
     rows = conn.execute(select(CONFLICT).order_by(CONFLICT.c.detected, CONFLICT.c.fingerprint)).all()
+    names = [name for name in Conflict.__slots__ if name not in _BYTES]
     return [
-        Conflict(r.fingerprint, r.origin, r.kind, r.source, bytes(r.first), bytes(r.second), r.detected, r.acknowledged)
+        Conflict(**{name: getattr(r, name) for name in names}, **{name: bytes(getattr(r, name)) for name in _BYTES})
         for r in rows
     ]
 

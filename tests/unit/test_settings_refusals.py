@@ -54,6 +54,8 @@ def test_a_new_home_is_a_safe_production_node(home: Path) -> None:
         pytest.param({"NODE__ENDPOINT": "ftp://a"}, "node.endpoint", id="endpoint is no web address"),
         pytest.param({"NODE__ENDPOINT": "http://hospital.example"}, "node.endpoint", id="production, endpoint http"),
         pytest.param({"HTTP__HOST": "0.0.0.0"}, "http.host", id="production, plain http beyond loopback"),
+        pytest.param({"NODE__ROLES": "observer"}, "node.roles", id="an observer that hosts the ledger"),
+        pytest.param({"TIMESTAMP__URL": "http://tsa.example"}, "timestamp.certificate", id="time stamps unchecked"),
         pytest.param({"MLLP__HOST": "0.0.0.0"}, "mllp.host", id="production, MLLP beyond loopback"),
         pytest.param({"MLLP__PORT": "18080"}, "mllp.port", id="one port for two listeners"),
         pytest.param({"MLLP__SOURCE": "his"}, "mllp.source", id="MLLP fed into a view source"),
@@ -226,3 +228,24 @@ def test_sqlite_paths_lie_below_home(url: str, expected: str) -> None:
 )  # fmt: skip
 def test_loopback(host: str, expected: bool) -> None:
     assert is_loopback(host) is expected
+
+
+def test_every_rule_that_is_written_is_applied() -> None:
+    from bridge import settings_rules
+
+    written = {
+        value for name, value in vars(settings_rules).items()
+        if name.startswith("_") and getattr(value, "__annotations__", {}).get("return") == "str | None"
+        and list(value.__annotations__) == ["settings", "return"]
+    }  # fmt: skip
+    assert written == {*settings_rules.RULES, *settings_rules.PRODUCTION_RULES}
+
+
+def test_an_observer_keeps_no_records(tmp_path: Path, home: Path) -> None:
+    joined = plan(roles=("observer",), genesis=home / "genesis.json", ledger_url="https://ledger.example")
+    with pytest.raises(SettingsError, match=r"mllp\.enabled"):
+        create_home(tmp_path / "with-mllp", joined)
+    made = create_home(tmp_path / "observer", plan(
+        roles=("observer",), genesis=home / "genesis.json", ledger_url="https://ledger.example", mllp=False,
+    ))  # fmt: skip
+    assert (made.observes, made.only_observes) == (True, True)
