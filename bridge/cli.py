@@ -32,6 +32,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "serve": LazyCommand("bridge.commands.node", "Run the node: HTTP, MLLP and scheduled jobs."),
     "token": LazyCommand("bridge.commands.node", "Create, list and revoke client tokens."),
     "convert": LazyCommand("bridge.commands.convert", "Convert source files to FHIR Bundles, keeping nothing."),
+    "profile": LazyCommand("bridge.commands.profile", "Check a site profile against samples; begin a new one."),
     "ingest": LazyCommand("bridge.commands.ingest", "Take source files into the node."),
     "inbox": LazyCommand("bridge.commands.inbox", "List, show and re-run received messages."),
     "anchor": LazyCommand("bridge.commands.evidence", "Log new record versions and publish a checkpoint now."),

@@ -71,6 +71,7 @@ from bridge.storage.nonces import NonceCache
 from bridge.storage.outbox import Outbox
 from bridge.storage.records import RecordStore
 from fhir_adapters import SourceProfile
+from fhir_adapters.codes import check_code_maps
 from fhir_adapters.errors import ProfileError
 
 FHIR_PATH = "/fhir"
@@ -515,6 +516,7 @@ def load_profiles(settings: Settings, keys: KeyStore) -> dict[str, SourceProfile
         file = settings.profile_path(name)
         try:
             read = SourceProfile.from_toml(file.read_bytes(), id_key) if file.is_file() else SourceProfile()
+            check_code_maps(read)
             profiles[source] = read.with_id_key(id_key).with_base_url(base_url)
         except (ProfileError, OSError) as error:
             reason = str(error) if isinstance(error, ProfileError) else error.strerror

@@ -19,6 +19,9 @@ A profile is a TOML file; every key is optional except ``name``::
     [code_maps.sex]                      # before the tables in fhir_adapters/maps
     "3" = "other"
 
+    [local_fields]                       # HL7 v2: standard place = where the source puts it (hl7v2/local_fields.py)
+    "PID-3" = "ZPI-2"
+
     [[views]]                            # a HIS's own tables as standard views: fhir_adapters/view_mapping.py
 
 The key that resource ids are made with is a secret of the node and never stands in a profile.
@@ -34,7 +37,10 @@ from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from fhir_adapters.concepts import CONCEPTS
 from fhir_adapters.errors import ProfileError
+from fhir_adapters.local_field import FieldPlace, local_fields
+from fhir_adapters.spelling import refuse_unknown, suggestion
 from fhir_adapters.view_mapping import ViewMapping
 from fhir_adapters.view_mapping_toml import view_mappings
 
@@ -72,6 +78,7 @@ class SourceProfile:
     id_key: bytes = field(default=PUBLIC_ID_KEY, repr=False)
     validate: bool = True
     views: tuple[ViewMapping, ...] = ()
+    local_fields: Mapping[FieldPlace, FieldPlace] = field(default_factory=lambda: _EMPTY)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -100,13 +107,12 @@ class SourceProfile:
     @classmethod
     def from_mapping(cls, table: Mapping[str, Any]) -> "SourceProfile":
         """The profile that a parsed TOML table holds. Raises ProfileError naming the key that is wrong."""
-        unknown = sorted(set(table) - {each.name for each in fields(cls)} | (set(table) & {"id_key"}))
-        if unknown:
-            raise ProfileError("unknown key", unknown[0])
+        refuse_unknown(table, [each.name for each in fields(cls) if each.name != "id_key"])
         name = _text(table, "name", "")
         if not name:
             raise ProfileError("a profile needs a name", "name")
         organization = _table(table, "organization")
+        refuse_unknown(organization, ("identifier", "name"), "organization")
         authorities = _table(table, "assigning_authorities")
         return cls(
             name=name,
@@ -123,6 +129,7 @@ class SourceProfile:
             base_url=_uri(_text(table, "base_url", DEFAULT_BASE_URL), "base_url").rstrip("/"),
             validate=_flag(table, "validate", True),
             views=view_mappings(table.get("views", [])),
+            local_fields=local_fields(_table(table, "local_fields")),
         )
 
 
@@ -183,6 +190,8 @@ def _time_zone(name: str) -> str:
 def _code_maps(table: Mapping[str, Any]) -> Mapping[str, Mapping[str, str]]:
     maps: dict[str, Mapping[str, str]] = {}
     for name, entries in table.items():
+        if name not in CONCEPTS:
+            raise ProfileError("no such concept" + suggestion(name, CONCEPTS), f"code_maps.{name}")
         if not isinstance(entries, Mapping) or not all(isinstance(code, str) for code in entries.values()):
             raise ProfileError("must be a table of text", f"code_maps.{name}")
         maps[name] = MappingProxyType(dict(entries))

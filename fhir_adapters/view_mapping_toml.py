@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from fhir_adapters.errors import ProfileError
+from fhir_adapters.spelling import refuse_unknown, suggestion
 from fhir_adapters.view_mapping import ColumnRef, Condition, Expression, Join, ViewMapping
 
 MAX_IDENTIFIER_CHARS = 128
@@ -39,9 +40,7 @@ def view_mappings(entries: Any) -> tuple[ViewMapping, ...]:
 
 def _mapping(entry: Any, place: str) -> ViewMapping:
     table = _table(entry, place)
-    unknown = sorted(set(table) - _ENTRY_KEYS)
-    if unknown:
-        raise ProfileError("unknown key", f"{place}.{unknown[0]}")
+    refuse_unknown(table, _ENTRY_KEYS, place)
     alias = _text(table.get("as", "t"), f"{place}.as")
     joins = tuple(_join(each, f"{place}.join[{n}]") for n, each in enumerate(_list(table, "join", place)))
     aliases = (alias, *(join.alias for join in joins))
@@ -73,9 +72,7 @@ def _check(mapping: ViewMapping, aliases: tuple[str, ...], place: str) -> None:
     view = VIEWS[mapping.view]
     if not mapping.key:
         raise ProfileError("name the columns that tell rows apart", f"{place}.key")
-    for name in mapping.columns:
-        if name not in view.columns:
-            raise ProfileError(f"{mapping.view} has no such column", f"{place}.columns.{name}")
+    refuse_unknown(mapping.columns, view.columns, f"{place}.columns", f"{mapping.view} has no such column")
     for name in sorted(view.required - LINEAGE - mapping.columns.keys()):
         raise ProfileError(f"{mapping.view} requires this column", f"{place}.columns.{name}")
     used = [*mapping.source_columns, *(each.column for each in mapping.where)]
@@ -94,7 +91,9 @@ def _view_name(table: Mapping[str, Any], place: str) -> str:
 
     name = _text(table.get("view"), f"{place}.view").upper()
     if name not in VIEWS:
-        raise ProfileError("no such view; one of " + ", ".join(VIEWS), f"{place}.view")
+        raise ProfileError(
+            "no such view" + (suggestion(name, VIEWS) or "; one of " + ", ".join(VIEWS)), f"{place}.view"
+        )
     return name
 
 
@@ -111,9 +110,7 @@ def _expression(value: Any, place: str) -> Expression:
     kinds = [name for name in _SOURCES if name in table]
     if len(kinds) != 1:
         raise ProfileError("say one of column, value, join, first", place)
-    unknown = sorted(set(table) - {kinds[0], "with", "charset", "stored_as", "codes", "form"})
-    if unknown:
-        raise ProfileError("unknown key", f"{place}.{unknown[0]}")
+    refuse_unknown(table, (kinds[0], "with", "charset", "stored_as", "codes", "form"), place)
     kind = kinds[0]
     if kind == "value":
         return Expression("value", value=_text(table["value"], place))
@@ -136,9 +133,7 @@ def _expression(value: Any, place: str) -> Expression:
 
 def _join(value: Any, place: str) -> Join:
     table = _table(value, place)
-    unknown = sorted(set(table) - {"table", "schema", "as", "on", "where"})
-    if unknown:
-        raise ProfileError("unknown key", f"{place}.{unknown[0]}")
+    refuse_unknown(table, ("table", "schema", "as", "on", "where"), place)
     pairs = _table(table.get("on"), f"{place}.on")
     if not pairs:
         raise ProfileError("name the columns that are equal", f"{place}.on")

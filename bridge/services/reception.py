@@ -24,6 +24,7 @@ from fhir_adapters.hl7v2 import check_supported, lacks_something
 from fhir_adapters.hl7v2.acknowledgement import acknowledge
 from fhir_adapters.hl7v2.charset import Decoded, decode
 from fhir_adapters.hl7v2.header import Header, from_segments, header_of
+from fhir_adapters.hl7v2.local_fields import move
 from fhir_adapters.hl7v2.message import Message, parse
 
 _CONTROL_ID_BYTES = 8
@@ -123,6 +124,8 @@ class Reception:
             decoded = decode(raw, profile.charset)
             text = decoded.text.strip(_AROUND)
             message = _split(text)
+            if message is not None and profile.local_fields:
+                move(message, profile.local_fields)  # which patient it is about may stand there
             header = _header(message, decoded)
             check_supported(header)
             if lacks_something(parse(text) if message is None else message, header):

@@ -132,17 +132,21 @@ def children(el: Element, name: str) -> list[Element]:
 
 def said(el: Element) -> bool:
     """Whether an element or anything below it says something: text, a code, a value, an identifier."""
-    for each in el.iter():
-        if each.text and not each.text.isspace():
-            return True
-        for name, value in each.items():
-            if name in _STRUCTURAL or not value.strip():
-                continue
-            if name == "root" and (str(value).startswith(_ARC) or "templateId" in each.tag):
-                continue
-            if name == "extension" and "templateId" in each.tag:
-                continue
-            return True
+    return any(says_itself(each) for each in el.iter())
+
+
+def says_itself(el: Element) -> bool:
+    """Whether an element says something by its own text or attributes."""
+    if el.text and not el.text.isspace():
+        return True
+    for name, value in el.items():
+        if name in _STRUCTURAL or not value.strip():
+            continue
+        if name == "root" and (str(value).startswith(_ARC) or "templateId" in el.tag):
+            continue
+        if name == "extension" and "templateId" in el.tag:
+            continue
+        return True
     return False
 
 

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.hashes import SM3, Hash
 
 from fhir_adapters.bundle_entry import entry
 from fhir_adapters.errors import UnsupportedMessage
+from fhir_adapters.hl7v2 import local_fields
 from fhir_adapters.hl7v2.charset import Decoded, decode
 from fhir_adapters.hl7v2.context import Conversion, Json
 from fhir_adapters.hl7v2.events import ADT_EVENTS
@@ -66,11 +67,14 @@ def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResul
     if text.startswith("<"):
         raise UnsupportedMessage("HL7 v2 in XML is not read, only its own encoding (ER7)", "MSH")
     message = parse(text)
+    replaced = local_fields.move(message, chosen.local_fields) if chosen.local_fields else []
     header = from_segments(message, clean)
     family = family_of(header)
     conv = Conversion(chosen, header)
     conv.issues += remarks
     conv.issues += [Issue("warning", "form", place, what) for place, what in message.forgiven]
+    for segment, place in replaced:
+        conv.not_mapped(segment, place.field, place.component)
     if not header.control_id:
         conv.issues.append(
             Issue("warning", "missing", "MSH-10", "no message control id; the message's digest stands in")

@@ -37,12 +37,18 @@ def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResul
 
 def read_csv(raw: bytes, profile: SourceProfile | None = None, name: str = "") -> Table:
     """Read a CSV file as a table; ``name`` (of the file) may say which view it is of. Raises AdapterError."""
+    header, lines = read_header(raw, (profile or DEFAULT_PROFILE).charset)
+    return table_of(name, header, lines)
+
+
+def read_header(raw: bytes, charset: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
+    """The header of a CSV file and the numbered lines below it, of whatever table. Raises AdapterError."""
     if len(raw) > MAX_CSV_BYTES:
         raise ParseError(f"a file over {MAX_CSV_BYTES} bytes")
-    lines = _lines(_decoded(raw, (profile or DEFAULT_PROFILE).charset))
+    lines = _lines(_decoded(raw, charset))
     for _, header in lines:
         if any(field.strip() for field in header):
-            return table_of(name, header, lines)
+            return header, lines
     raise ParseError("a file without a header", "header")
 
 

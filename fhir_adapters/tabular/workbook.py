@@ -65,10 +65,10 @@ def is_workbook(raw: bytes) -> bool:
 
 def read_workbook(raw: bytes, name: str = "") -> tuple[list[Table], list[Issue]]:
     """The tables of a workbook, and a remark on each sheet that is none. Raises AdapterError when no sheet is one."""
-    _check(raw)
+    check(raw)
     tables: list[Table] = []
     issues: list[Issue] = []
-    for title, lines in _sheets(raw):
+    for title, lines in sheets(raw):
         table = _table(f"{name} {title}".strip(), lines)
         if table is not None:
             tables.append(Table(title, table.view, table.rows, table.places))
@@ -93,7 +93,7 @@ def _table(name: str, lines: Iterator[tuple[int, list[Any]]]) -> Table | None:
     return None
 
 
-def _check(raw: bytes) -> None:
+def check(raw: bytes) -> None:
     """Refuse what is no workbook, what would unpack to too much, and parts that declare a document type."""
     if raw.startswith(_OLE):
         raise UnsupportedMessage("an Excel 97 workbook (.xls) or one under a password; save it as .xlsx without one")
@@ -128,7 +128,8 @@ def _check_part(archive: zipfile.ZipFile, part: zipfile.ZipInfo) -> None:
             tail = tail[-16:] + following if following else b""
 
 
-def _sheets(raw: bytes) -> Iterator[tuple[str, Iterator[tuple[int, list[Any]]]]]:
+def sheets(raw: bytes) -> Iterator[tuple[str, Iterator[tuple[int, list[Any]]]]]:
+    """Title and numbered rows of every sheet, of a workbook that was looked at (``check``). Raises AdapterError."""
     try:
         from openpyxl import load_workbook
     except ImportError as error:
