@@ -78,7 +78,7 @@ class SourceProfile:
     id_key: bytes = field(default=PUBLIC_ID_KEY, repr=False)
     validate: bool = True
     views: tuple[ViewMapping, ...] = ()
-    local_fields: Mapping[FieldPlace, FieldPlace] = field(default_factory=lambda: _EMPTY)
+    local_fields: Mapping[FieldPlace, FieldPlace] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def zone(self) -> ZoneInfo:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -120,18 +120,18 @@ class Coverage:
             codes[concept, shown(code, people), place] += count
         fields = sorted(self._fields(people), key=lambda each: _order(each.place))
         remarks = [Remark(*key, count=met.count, sample=met.sample) for key, met in sorted(self._remarks.items())]
-        faults = [[Fault(*key, count=met.count, sample=met.sample) for key, met in sorted(each.items())]
-                  for each in (self._refused, self._invalid)]  # fmt: skip
+        refused, invalid = _faults(self._refused), _faults(self._invalid)
         listed = [CodeCount(*key, count) for key, count in sorted(codes.items())]
-        more = sum(max(0, len(each) - MAX_PLACES) for each in (fields, listed, remarks, *faults))
+        lists: tuple[Sequence[object], ...] = (fields, listed, remarks, refused, invalid)
+        more = sum(max(0, len(each) - MAX_PLACES) for each in lists)
         return CoverageReport(
             self.messages,
             self.converted,
             dict(sorted(self._resources.items())),
             tuple(fields[:MAX_PLACES]),
             tuple(listed[:MAX_PLACES]),
-            tuple(faults[0][:MAX_PLACES]),
-            tuple(faults[1][:MAX_PLACES]),
+            tuple(refused[:MAX_PLACES]),
+            tuple(invalid[:MAX_PLACES]),
             tuple(remarks[:MAX_PLACES]),
             more,
         )
@@ -151,6 +151,10 @@ class Coverage:
             made.append(FieldCount(_named(place, people), seen, unused, state))
         made += [FieldCount(place, count, count, "unused") for place, count in self._parts.items()]
         return made
+
+
+def _faults(met: Mapping[tuple[str, str], _First]) -> list[Fault]:
+    return [Fault(*key, count=each.count, sample=each.sample) for key, each in sorted(met.items())]
 
 
 def _order(place: str) -> tuple[tuple[str, int], ...]:

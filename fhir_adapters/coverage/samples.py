@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ def without_indices(place: str) -> str:
     return _INDEX.sub("", place)
 
 
-def rows_sample(view: str, rows: list[Mapping[str, Any]]) -> Sample:
+def rows_sample(view: str, rows: Sequence[Mapping[str, Any]]) -> Sample:
     """A sample of rows of a standard view; ``row`` numbers of issues count from 1."""
     seen: Counter[str] = Counter()
     for row in rows:
@@ -130,14 +130,14 @@ def _tables(raw: bytes, profile: SourceProfile) -> Sample:
     from fhir_adapters.tabular.csv_file import read_csv
 
     table = read_csv(raw, profile)
-    return rows_sample(table.view.name, list(table.rows))
+    return rows_sample(table.view.name, table.rows)
 
 
 def _workbook(raw: bytes, _: SourceProfile) -> Sample:
     from fhir_adapters.tabular.workbook import read_workbook
 
     tables, _remarks = read_workbook(raw)
-    sheets = {table.name: rows_sample(table.view.name, list(table.rows)) for table in tables}
+    sheets = {table.name: rows_sample(table.view.name, table.rows) for table in tables}
     seen: Counter[str] = Counter()
     for each in sheets.values():
         seen.update(each.seen)
