@@ -2,7 +2,8 @@
 
 A batch is converted and planned without holding a write transaction (``bridge.storage.record_plan``); then its records,
 their outbox rows and the messages' new states are written in one, so that a message takes effect exactly once however
-often its worker dies, and the database is held for as long as inserting takes.
+often its worker dies, and the database is held for as long as inserting takes. Where another thread commits, the next
+messages are converted meanwhile.
 
 What fails: a fault of the message (it cannot be read, mapped or validated) refuses that message and nothing else; a
 fault of the node (database, lost race) puts it back with a growing delay.
@@ -12,9 +13,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, Future, wait
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from sqlalchemy import Engine
 
@@ -32,7 +33,7 @@ from bridge.services.conversion import (
 )
 from bridge.services.identity import subject_of
 from bridge.storage.database import contested, write_transaction
-from bridge.storage.inbox import Claim, Inbox, Refusal
+from bridge.storage.inbox import RECEIVED, Claim, Inbox, Refusal
 from bridge.storage.inbox_claims import LoadedMessage
 from bridge.storage.keyring import NODE
 from bridge.storage.record_versions import PreparedWrite
@@ -81,22 +82,54 @@ class Processed:
 
 
 @dataclass(frozen=True, slots=True)
-class _Converted:
-    """A claimed message and the records it became."""
+class _Decided:
+    """A claimed message with the records it became, or with the reason why it became none."""
 
     claim: Claim
-    writes: tuple[PreparedWrite, ...]
-    issues: tuple[dict[str, str], ...]
-    subject: str | None
+    issues: tuple[dict[str, str], ...] = ()
+    writes: tuple[PreparedWrite, ...] = ()
+    subject: str | None = None
+    refusal: Refusal | None = None
 
-    @property
-    def errors(self) -> list[Refusal]:
-        """The issues of severity "error"."""
-        return [
-            Refusal(issue["code"], issue["location"], issue["text"])
-            for issue in self.issues
-            if issue["severity"] == "error"
-        ]
+
+@dataclass(frozen=True, slots=True)
+class _Flight:
+    """Messages whose transaction is being written on the committer's thread."""
+
+    decided: Sequence[_Decided]
+    versions: int
+    written: Future[None]
+
+
+@dataclass(slots=True)
+class _Run:
+    """One call of ``process``: what it has done, which patients are held up, and which claims it gives back."""
+
+    done: Processed
+    held: set[bytes] = field(default_factory=set)
+    back: list[Claim] = field(default_factory=list)
+    flight: _Flight | None = None
+
+    def hold(self, claim: Claim) -> None:
+        """Let nothing of this message's patient overtake it."""
+        if claim.patient is not None:
+            self.held.add(claim.patient)
+
+    def may_go(self, claim: Claim) -> bool:
+        """Whether nothing of this patient was held up; a claim that may not go is given back."""
+        if claim.patient is None or claim.patient not in self.held:
+            return True
+        self.back.append(claim)
+        return False
+
+    def stored(self, decided: Sequence[_Decided], versions: int) -> None:
+        """Count messages whose transaction is over."""
+        refused = sum(each.refusal is not None for each in decided)
+        self.count(stored=len(decided) - refused, refused=refused, versions=versions)
+
+    def count(self, **more: int) -> None:
+        """Add to what was done."""
+        self.done = replace(self.done, **{name: getattr(self.done, name) + by for name, by in more.items()})
 
 
 class InboxProcessor:
@@ -134,87 +167,132 @@ class InboxProcessor:
         """
         self._recover()
         claims = self._inbox.claim(self._worker, limit)
-        total = Processed(claimed=len(claims))
+        run = _Run(Processed(claimed=len(claims)))
         renewed = self._clock()
-        done = 0
+        begun = 0
         try:
             for portion in _portions(claims):
                 if stopping():
                     break
                 if self._clock() - renewed > self._inbox.visibility_seconds / 3:
-                    self._inbox.renew(claims[done:])
+                    self._inbox.renew(claims[begun:])
                     renewed = self._clock()
-                total = self._process(portion, total)
-                done += len(portion)
+                self._process(portion, run)
+                begun += len(portion)
+            self._land(run)
         finally:
-            if done < len(claims):
-                with suppress(BridgeError):  # their leases run out by themselves
-                    self._inbox.release(claims[done:])
-        return total
+            if run.flight is not None:
+                wait([run.flight.written])
+            run.back += claims[begun:]
+            with suppress(BridgeError):  # their leases run out by themselves
+                self._inbox.release(run.back)
+        return run.done
 
-    def _process(self, claims: Sequence[Claim], total: Processed) -> Processed:
+    def _process(self, claims: Sequence[Claim], run: _Run) -> None:
         """Convert messages that fit into memory together, and store them in transactions of a bounded size."""
         loaded = self._inbox.load(claims)
-        waiting: list[_Converted] = []
+        waiting: list[_Decided] = []
         for claim in claims:
+            message = loaded.pop(claim.id, None)
+            if message is None:
+                run.hold(claim)  # its row is gone, so it is nobody's any more
+                continue
             try:
-                result = self._convert(claim, loaded.pop(claim.id, None))
-            except (BridgeError, AdapterError, AnchorError) as error:
-                total = self._failed(claim, error, total)
-            except Exception as error:  # noqa: BLE001 - a fault in a mapping stops its message, never the queue
-                total = self._failed(claim, IngestError("the conversion failed", cause=type(error).__name__), total)
-            else:
-                if result.errors and not result.writes:  # nothing of it could be converted
-                    total = self._refused(claim, result.errors[0], total, result.issues)
-                    continue
-                waiting.append(result)
-                if sum(len(each.writes) for each in waiting) >= RECORDS_PER_TRANSACTION:
-                    total = self._store(waiting, total)
-                    waiting = []
-        return self._store(waiting, total) if waiting else total
+                waiting.append(self._decided(claim, message))
+            except (VersionConflict, DatabaseUnavailable) as error:
+                self._failed(_Decided(claim), error, run)
+            if sum(len(each.writes) for each in waiting) >= RECORDS_PER_TRANSACTION:
+                self._store(waiting, run)
+                waiting = []
+        if waiting:
+            self._store(waiting, run)
 
-    def _store(self, converted: Sequence[_Converted], total: Processed) -> Processed:
-        """Store messages together, or one by one where that fails, so that each fault finds its message."""
+    def _decided(self, claim: Claim, message: LoadedMessage) -> _Decided:
+        """Convert one message; a fault of its own is the reason to refuse it, one of the database is raised."""
         try:
-            return _counted(total, contested(lambda: self._commit(converted)))
-        except (BridgeError, AnchorError) as error:
-            if len(converted) == 1:
-                return self._failed(converted[0].claim, error, total)
-        for each in converted:
-            total = self._store([each], total)
-        return total
+            return self._converted(claim, message)
+        except (VersionConflict, DatabaseUnavailable):
+            raise
+        except (BridgeError, AdapterError, AnchorError) as error:
+            return _Decided(claim, refusal=_refusal(error))
+        except Exception as error:  # noqa: BLE001 - a fault in a mapping stops its message, never the queue
+            fault = IngestError("the conversion failed", cause=type(error).__name__)
+            return _Decided(claim, refusal=_refusal(fault))
 
-    def _commit(self, converted: Sequence[_Converted]) -> list[list[PutResult]]:
-        """Store the records of several messages and mark them stored, in one transaction."""
-        plan = self._records.plan([write for each in converted for write in each.writes])
-        led_to: list[list[PutResult]] = []
+    def _store(self, decided: Sequence[_Decided], run: _Run) -> None:
+        """Store messages once those before them are stored; with a committer the next are converted meanwhile."""
+        self._land(run)
+        decided = [each for each in decided if run.may_go(each.claim)]
+        if self._committer is None or not decided:
+            self._store_now(decided, run)
+            return
+        try:
+            write, versions = self._planned(decided)
+        except (BridgeError, AnchorError):
+            self._store_now(decided, run)
+        else:
+            run.flight = _Flight(decided, versions, self._committer.submit(write))
+
+    def _land(self, run: _Run) -> None:
+        """Wait for the transaction under way; where it failed, its messages are stored anew."""
+        flight, run.flight = run.flight, None
+        if flight is None:
+            return
+        try:
+            flight.written.result()
+        except (BridgeError, AnchorError):
+            self._store_now(flight.decided, run)
+        else:
+            run.stored(flight.decided, flight.versions)
+
+    def _store_now(self, decided: Sequence[_Decided], run: _Run) -> None:
+        """Store messages together, or one by one where that fails, so that each fault finds its message."""
+        decided = [each for each in decided if run.may_go(each.claim)]
+        if not decided:
+            return
+        try:
+            versions = contested(lambda: self._commit(decided))
+        except (BridgeError, AnchorError) as error:
+            if len(decided) == 1:
+                self._failed(decided[0], error, run)
+                return
+            for each in decided:
+                self._store_now([each], run)
+        else:
+            run.stored(decided, versions)
+
+    def _commit(self, decided: Sequence[_Decided]) -> int:
+        write, versions = self._planned(decided)
+        if self._committer is None:
+            write()
+        else:
+            self._committer.submit(write).result()
+        return versions
+
+    def _planned(self, decided: Sequence[_Decided]) -> tuple[Callable[[], None], int]:
+        """Return what stores the records of several messages and marks these, in one transaction, and how many versions
+        that makes."""
+        stored = [each for each in decided if each.refusal is None]
+        refused = [self._inbox.refused(each.claim, each.refusal, each.issues) for each in decided if each.refusal]
+        plan = self._records.plan([write for each in stored for write in each.writes])
         outcomes = []
         position = 0
-        for each in converted:
+        for each in stored:
             own = plan.results[position : position + len(each.writes)]
             position += len(each.writes)
-            led_to.append(own)
-            outcomes.append(
-                self._inbox.outcome(
-                    each.claim,
-                    subject=each.subject,
-                    issues=[*each.issues, *_outdated(own), *_contradictions(own)],
-                    versions=[result.ref for result in own],
-                )
-            )
+            issues = [*each.issues, *_outdated(own), *_contradictions(own)]
+            versions = [result.ref for result in own]
+            outcomes.append(self._inbox.outcome(each.claim, subject=each.subject, issues=issues, versions=versions))
 
         def write() -> None:
             with write_transaction(self._engine) as connection:
                 self._records.apply(connection, plan)
                 self._inbox.finish_all(connection, outcomes)
+                self._inbox.refuse_all(connection, refused)
 
-        if self._committer is None:
-            write()
-        else:
-            self._committer.submit(write).result()
-        return led_to
+        return write, sum(result.changed for result in plan.results)
 
-    def _convert(self, claim: Claim, loaded: LoadedMessage | None) -> _Converted:
+    def _converted(self, claim: Claim, loaded: LoadedMessage) -> _Decided:
         """Convert one message; no transaction is open meanwhile."""
         raw = self._inbox.open(loaded)
         result = self._converter(raw, claim.format, self._profile_of(claim.source))
@@ -239,26 +317,27 @@ class InboxProcessor:
             )
             for entry, each in zip(entries, resources, strict=True)
         )
-        return _Converted(claim, writes, tuple(issue.as_dict() for issue in result.issues), subject)
+        issues = tuple(issue.as_dict() for issue in result.issues)
+        error = next((each for each in issues if each["severity"] == "error"), None)
+        if error is not None and not writes:  # nothing of it could be converted
+            return _Decided(claim, issues, refusal=Refusal(error["code"], error["location"], error["text"]))
+        return _Decided(claim, issues, writes, subject)
 
-    def _failed(self, claim: Claim, error: Exception, total: Processed) -> Processed:
+    def _failed(self, decided: _Decided, error: Exception, run: _Run) -> None:
         """Record why a message was not stored: for good when the message is at fault, for now when the node is."""
-        if isinstance(error, LeaseLost):
-            return total
-        if isinstance(error, VersionConflict | DatabaseUnavailable):
-            with suppress(LeaseLost):
-                self._inbox.retry(claim, Refusal("unavailable", "", error.message))
-            return replace(total, postponed=total.postponed + 1)
-        return self._refused(claim, _refusal(error), total)
-
-    def _refused(
-        self, claim: Claim, refusal: Refusal, total: Processed, issues: Sequence[dict[str, str]] = ()
-    ) -> Processed:
+        claim = decided.claim
         try:
-            self._inbox.refuse(claim, refusal, issues)
+            if isinstance(error, LeaseLost):
+                run.hold(claim)
+            elif isinstance(error, VersionConflict | DatabaseUnavailable):
+                if self._inbox.retry(claim, Refusal("unavailable", "", error.message)) == RECEIVED:
+                    run.hold(claim)
+                run.count(postponed=1)
+            else:
+                self._inbox.refuse(claim, _refusal(error), decided.issues)
+                run.count(refused=1)
         except LeaseLost:
-            return total
-        return replace(total, refused=total.refused + 1)
+            run.hold(claim)
 
     def _recover(self) -> None:
         """End the leases of processes of this machine that are gone, so that nobody waits for them to run out."""
@@ -314,8 +393,3 @@ def _refusal(error: Exception) -> Refusal:
     if isinstance(error, BridgeError):
         return Refusal(type(error).__name__, "", " ".join(filter(None, (error.message, error.cause))))
     return Refusal(type(error).__name__, "", str(error))
-
-
-def _counted(total: Processed, led_to: Sequence[Sequence[PutResult]]) -> Processed:
-    changed = sum(result.changed for results in led_to for result in results)
-    return replace(total, stored=total.stored + len(led_to), versions=total.versions + changed)

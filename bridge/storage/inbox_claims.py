@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Engine, Row, Select, bindparam, literal_column, or_, select, update
+from sqlalchemy import Connection, Engine, Row, Select, literal_column, or_, select, update
 
 from bridge.errors import KeyDestroyed, LeaseLost
 from bridge.storage.bulk import execute_rows
 from bridge.storage.database import read_transaction, transact, write_transaction
 from bridge.storage.inbox_desk import RECEIVED_ONLY, SELECT_CHUNK, InboxDesk, sealed_place
-from bridge.storage.inbox_tables import DEAD, FAILED, INBOX, RECEIVED, Claim, Refusal, State
+from bridge.storage.inbox_tables import DEAD, INBOX, RECEIVED, Claim, Refusal, State
 from bridge.storage.keyring import KeyRing
 
 MILLISECONDS = 1000
@@ -37,9 +37,25 @@ SOLO_CRASHES = 2
 MAX_CRASHES = 10
 """Lost leases after which a message is dead."""
 
+FOLLOWERS_WITHIN = 2000
+"""Numbers after the oldest claim among which its patients' next messages are looked for: a patient with a hundred
+thousand waiting messages must not make each claim read them all."""
+
 _FINISH = (
     "UPDATE inbox SET state = 'stored', lease = NULL, code = '', location = '', reason = '', "
     "finished = ?, attempts = ?, subject = ?, report = ? WHERE id = ? AND lease = ? AND state = 'received'"
+)
+
+_REFUSE = (
+    "UPDATE inbox SET state = 'failed', lease = NULL, code = ?, location = ?, reason = ?, "
+    "finished = ?, attempts = ?, report = ? WHERE id = ? AND lease = ? AND state = 'received'"
+)
+
+_LEASE = "UPDATE inbox SET lease = ?, lease_until = ?, crashes = ? WHERE id = ?"
+
+_CLAIMED = (
+    *("id", "source", "format", "event", "control_id", "digest", "attempts", "crashes", "lease", "size"),
+    "patient_key",
 )
 
 _EARLIER = INBOX.alias("earlier")
@@ -62,6 +78,15 @@ class Outcome:
     report: bytes = field(repr=False)
 
 
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """What a failed message is marked with; ``report`` is sealed."""
+
+    claim: Claim
+    refusal: Refusal
+    report: bytes = field(repr=False)
+
+
 class InboxClaims(InboxDesk):
     """The part of the inbox that workers use."""
 
@@ -70,13 +95,18 @@ class InboxClaims(InboxDesk):
         self.visibility_seconds = visibility_seconds
 
     def claim(self, worker: str, limit: int) -> list[Claim]:
-        """Lease up to ``limit`` messages to a worker, at most one of each patient, oldest first."""
+        """Lease up to ``limit`` messages to a worker, oldest first.
+
+        At first at most one of each patient; where these are fewer than the limit, those that follow them directly.
+        Claims of one patient are in order and must be stored, or given back, in it.
+        """
         return transact(self._engine, lambda connection: self._claim(connection, worker, limit))
 
     def _claim(self, connection: Connection, worker: str, limit: int) -> list[Claim]:
         now = self._now()
         lease = f"{worker[:180]}#{secrets.token_hex(8)}"
         taken: list[tuple[Row[Any], int]] = []
+        alone = False
         for row in connection.execute(_claimable(now, limit)).all():
             crashes = row.crashes + (row.lease is not None)  # a lease that nobody gave back
             if crashes >= MAX_CRASHES:
@@ -85,16 +115,27 @@ class InboxClaims(InboxDesk):
                 taken.append((row, crashes))
             elif not taken:
                 taken.append((row, crashes))
+                alone = True
                 break
+        if taken and not alone and len(taken) < limit:
+            followers = _followers(connection, [row for row, _ in taken], now, limit - len(taken))
+            taken = sorted(taken + [(row, 0) for row in followers], key=lambda each: each[0].id)
         if taken:
-            connection.execute(
-                update(INBOX)
-                .where(INBOX.c.id == bindparam("row_id"))
-                .values(lease=lease, lease_until=self._lease_end(now), crashes=bindparam("lost")),
-                [{"row_id": row.id, "lost": crashes} for row, crashes in taken],
-            )
+            until = self._lease_end(now)
+            execute_rows(connection, _LEASE, [(lease, until, crashes, row.id) for row, crashes in taken])
         return [
-            Claim(row.id, lease, row.source, row.format, row.event, row.control_id, row.digest, row.attempts, row.size)
+            Claim(
+                row.id,
+                lease,
+                row.source,
+                row.format,
+                row.event,
+                row.control_id,
+                row.digest,
+                row.attempts,
+                row.size,
+                row.patient_key,
+            )
             for row, _ in taken
         ]
 
@@ -154,10 +195,28 @@ class InboxClaims(InboxDesk):
         return self._keyring.node_key().seal(report, sealed_place("report", claim.id))
 
     def refuse(self, claim: Claim, refusal: Refusal, issues: Iterable[dict[str, str]] = ()) -> None:
-        """Mark a message failed for a reason of its own; later messages of its patient go on. Raises ``LeaseLost``."""
-        sealed = self._sealed_report(claim, issues, ())
+        """Mark one message failed, in a transaction of its own; as ``refuse_all``."""
+        refused = self.refused(claim, refusal, issues)
         with write_transaction(self._engine) as connection:
-            self._close(connection, claim.id, FAILED, refusal, claim, report=sealed)
+            self.refuse_all(connection, [refused])
+
+    def refused(self, claim: Claim, refusal: Refusal, issues: Iterable[dict[str, str]] = ()) -> Refused:
+        """Return what a failed message is marked with, its report sealed, for ``refuse_all``."""
+        return Refused(claim, refusal, self._sealed_report(claim, issues, ()))
+
+    def refuse_all(self, connection: Connection, refused: Sequence[Refused]) -> None:
+        """Mark messages failed for reasons of their own; later messages of their patients go on.
+
+        Raises ``LeaseLost`` when one of them is no longer its claim's: roll back.
+        """
+        now = self._now()
+        rows = []
+        for each in refused:
+            why = refusal_columns(each.refusal)
+            told = (why["code"], why["location"], why["reason"])
+            rows.append((*told, now, each.claim.attempts + 1, each.report, each.claim.id, each.claim.lease))
+        if execute_rows(connection, _REFUSE, rows) != len(rows):
+            raise LeaseLost
 
     def retry(self, claim: Claim, refusal: Refusal) -> State:
         """Put a message back after a fault that is not its own, later each time; dead after ``MAX_ATTEMPTS``.
@@ -253,9 +312,8 @@ def _claimable(now: int, limit: int) -> Select[Any]:
         .correlate(INBOX)
         .exists()
     )
-    columns = ("id", "source", "format", "event", "control_id", "digest", "attempts", "crashes", "lease", "size")
     return (
-        select(*(INBOX.c[name] for name in columns))
+        select(*(INBOX.c[name] for name in _CLAIMED))
         .where(
             INBOX.c.state == RECEIVED_ONLY,
             INBOX.c.finished.is_(None),
@@ -267,6 +325,31 @@ def _claimable(now: int, limit: int) -> Select[Any]:
         .limit(limit)
         .with_for_update(skip_locked=True, of=INBOX)
     )
+
+
+def _followers(connection: Connection, heads: Sequence[Row[Any]], now: int, limit: int) -> list[Row[Any]]:
+    """Return messages that directly follow the ``heads`` of their patients and may be taken up with them."""
+    first = {row.patient_key: row.id for row in heads if row.patient_key is not None}
+    keys = list(first)
+    last = min(first.values(), default=0) + FOLLOWERS_WITHIN
+    found: list[Row[Any]] = []
+    for start in range(0, len(keys), SELECT_CHUNK):
+        of_patients = (INBOX.c.state == RECEIVED_ONLY, INBOX.c.patient_key.in_(keys[start : start + SELECT_CHUNK]))
+        statement = (
+            select(*(INBOX.c[name] for name in _CLAIMED), INBOX.c.available)
+            .where(*of_patients, INBOX.c.id <= last)
+            .order_by(INBOX.c.id)
+            .limit(limit + len(heads))
+        )
+        stopped: set[bytes] = set()
+        for row in connection.execute(statement).all():
+            if row.id <= first[row.patient_key]:
+                continue
+            if row.patient_key in stopped or row.available > now or row.lease is not None or row.crashes:
+                stopped.add(row.patient_key)  # what comes after it must not overtake it
+            elif len(found) < limit:
+                found.append(row)
+    return found
 
 
 def refusal_columns(refusal: Refusal | None) -> dict[str, str]:

@@ -142,7 +142,10 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A message taken up for processing; ``lease`` must still be its own when its effects are committed."""
+    """A message taken up for processing; ``lease`` must still be its own when its effects are committed.
+
+    ``patient`` is the blind key of the order: of several claims with one key none may be stored before the one ahead.
+    """
 
     id: int
     lease: str
@@ -153,6 +156,7 @@ class Claim:
     digest: bytes
     attempts: int
     size: int = 0
+    patient: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)

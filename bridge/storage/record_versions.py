@@ -7,6 +7,7 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -190,6 +191,7 @@ def _around_meta(resource: dict[str, Any]) -> tuple[bytes, bytes]:
     return head, tail
 
 
+@lru_cache(maxsize=1024)  # all versions of a plan have one time
 def instant(milliseconds: int) -> str:
     """Return Unix milliseconds as a FHIR instant in UTC, always with three decimals."""
     moment = _EPOCH + timedelta(milliseconds=milliseconds)

@@ -13,14 +13,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import orjson
 from sqlalchemy import Connection, Engine, Row, bindparam, func, select, tuple_
 
 from bridge.errors import Gone, NotFound, VersionConflict
 from bridge.storage.bulk import execute_rows, insert_rows
 from bridge.storage.database import read_transaction
-from bridge.storage.keyring import KeyRing
+from bridge.storage.keyring import NODE, KeyRing
 from bridge.storage.outbox import Outbox
 from bridge.storage.record_plan import CurrentState, Place, Planner, WritePlan
 from bridge.storage.record_search import run_search
@@ -40,6 +42,9 @@ from bridge.storage.search_query import SearchQuery
 __all__ = ["Lineage", "PutResult", "RecordStore", "RecordWrite", "SearchPage", "StoredVersion"]
 
 MILLISECONDS = 1000
+
+SHARED_KEPT = 4096
+"""Prepared resources of no patient that are kept: some 10 MB."""
 
 SELECT_CHUNK = 400
 """Resources a query names at once: below SQLite's limit of bound variables on every build."""
@@ -77,6 +82,7 @@ class RecordStore:
         self._keyring = keyring
         self._clock = clock
         self._outbox = Outbox()
+        self._shared: dict[tuple[str, bytes], PreparedWrite] = {}
 
     def put(
         self, connection: Connection, resource: dict[str, Any] | bytes, lineage: Lineage, subject: str
@@ -95,8 +101,23 @@ class RecordStore:
         return self.apply(connection, self._planned(connection, [self.prepare(write) for write in writes], lock=True))
 
     def prepare(self, write: RecordWrite) -> PreparedWrite:
-        """Check one resource to be stored, without the database; raises as ``put_many``."""
-        return prepared(write, self._keyring)
+        """Check one resource to be stored, without the database; raises as ``put_many``.
+
+        Departments, beds and staff come with every message: what was prepared of them is used again.
+        """
+        if write.subject != NODE or isinstance(write.resource, bytes):
+            return prepared(write, self._keyring)
+        try:
+            key = (write.lineage.source, orjson.dumps(write.resource))
+        except orjson.JSONEncodeError:  # numbers that keep their lexemes
+            return prepared(write, self._keyring)
+        known = self._shared.get(key)
+        if known is None:
+            known = prepared(write, self._keyring)
+            if len(self._shared) >= SHARED_KEPT:
+                self._shared.clear()
+            self._shared[key] = known
+        return replace(known, given=write)
 
     def plan(self, writes: Sequence[PreparedWrite]) -> WritePlan:
         """Work out what writes lead to, in a transaction of its own that only reads; raises ``KeyDestroyed``."""

@@ -211,8 +211,9 @@ def terms_of(resource: Mapping[str, Any]) -> set[Term]:
     for each in _indexed(resource["resourceType"])[0]:
         add = _ADDERS[each.parameter.kind]
         for path in each.paths:
-            for element in _elements(resource, path):
-                add(found, each, element)
+            if path[0] in resource:  # most parameters say nothing of a given resource
+                for element in _elements(resource, path):
+                    add(found, each, element)
     return set(found)
 
 
@@ -223,6 +224,7 @@ def spans_of(resource: Mapping[str, Any]) -> dict[str, Span]:
         spans = [
             span
             for path in each.paths
+            if path[0] in resource
             for element in _elements(resource, path)
             if (span := _element_span(element)) is not None
         ]

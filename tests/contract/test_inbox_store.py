@@ -81,11 +81,11 @@ def test_many_senders_share_commits_and_nothing_is_mixed_up(stores: Stores) -> N
 def test_a_patients_messages_come_one_after_the_other(stores: Stores) -> None:
     for number, patient in enumerate(["a", "a", "b", "", "a", "b", ""]):
         stores.inbox.accept(delivery(number, patient))
-    first = stores.inbox.claim("w1", 10)
+    first = stores.inbox.claim("w1", 4)
     assert [each.control_id for each in first] == ["c0", "c2", "c3", "c6"]
     assert claimed(stores, worker="w2") == []
     finish(stores, first[0])
-    assert claimed(stores, worker="w2") == ["c1"]
+    assert claimed(stores, worker="w2") == ["c1", "c4"]
     stores.inbox.refuse(first[1], Refusal("malformed", "PID-7", "not a date"))
     assert claimed(stores, worker="w2") == ["c5"]  # a poison message does not hold up the patient's next
 
@@ -97,7 +97,7 @@ def test_a_message_that_waits_for_its_retry_holds_its_patient_and_nobody_else(st
     assert stores.inbox.retry(first, Refusal("unavailable")) == "received"
     assert claimed(stores) == ["c2"]
     stores.clock.forward(2)
-    assert claimed(stores) == ["c0"]
+    assert claimed(stores) == ["c0", "c1"]
 
 
 def test_repeated_faults_of_the_node_end_in_dead_with_growing_pauses(stores: Stores) -> None:
@@ -105,7 +105,7 @@ def test_repeated_faults_of_the_node_end_in_dead_with_growing_pauses(stores: Sto
     stores.inbox.accept(delivery(2, "a"))
     pauses = []
     for attempt in range(1, MAX_ATTEMPTS + 1):
-        [claim] = stores.inbox.claim("w1", 10)
+        [claim] = stores.inbox.claim("w1", 1)
         assert claim.attempts == attempt - 1
         state = stores.inbox.retry(claim, Refusal("unavailable", "", "the node's database is not available"))
         waited = 0
@@ -415,3 +415,18 @@ def test_two_processes_share_the_work_and_keep_every_patients_order(stores: Stor
     for patient in range(5):
         assert (own := [number for number in done if number % 5 == patient]) == sorted(own)
     assert stores.inbox.counts()["stored"] == 60
+
+
+def test_a_claim_takes_what_follows_directly_and_nothing_overtakes(stores: Stores) -> None:
+    for number, patient in enumerate(["a", "a", "b", "a", "a"]):
+        stores.inbox.accept(delivery(number, patient))
+    stores.run("UPDATE inbox SET available = :late WHERE control_id = 'c3'", late=int(stores.clock() * 1000) + 5000)
+    assert claimed(stores) == ["c0", "c1", "c2"], "c3 waits for its retry, and c4 must not overtake it"
+    assert claimed(stores, worker="w2") == []
+
+
+def test_a_message_that_ended_a_worker_is_not_taken_along(stores: Stores) -> None:
+    for number, patient in enumerate(["a", "a", "a"]):
+        stores.inbox.accept(delivery(number, patient))
+    stores.run("UPDATE inbox SET crashes = 1 WHERE control_id = 'c1'")
+    assert claimed(stores) == ["c0"]

@@ -340,12 +340,12 @@ def test_a_poison_message_stops_itself_only(stores: Stores, poison: Any, code: s
     for number, mrn in ((2, "100"), (3, "200"), (4, "300")):
         ingest.receive("his", message(number, mrn))
     done = ingest.process(10)
-    assert (done.claimed, done.stored, done.refused) == (3, 2, 1)
+    assert (done.claimed, done.stored, done.refused) == (4, 2, 2), "the patient's next message is as bad"
     entry = stores.inbox.show(bad.id).entry
     assert (entry.state, entry.code) == ("failed", code)
     assert reason is None or entry.reason == reason
     assert "张" not in entry.reason
-    assert ingest.process(10).refused == 1  # the patient's next message, which is as bad
+    assert not ingest.process(10)
     assert stores.records.count("Patient") == 2
 
 
@@ -517,3 +517,28 @@ def test_a_report_takes_nothing_away_from_what_admission_said(stores: Stores) ->
     ingest.process(10)
     assert stores.records.read("Patient", _patient_id(stores)) == before
     assert stores.records.count("Observation") == 1
+
+
+def test_a_postponed_message_holds_its_patient_and_nobody_else(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
+    ingest = service(stores)
+    first = ingest.receive("his", admitted(1, "100", "甲"))
+    second = ingest.receive("his", admitted(2, "100", "乙"))
+    other = ingest.receive("his", admitted(3, "200", "丙"))
+    plan = stores.records.plan
+
+    def broken(writes: Any) -> Any:
+        if any(write.arrival == first.id for write in writes):
+            raise DatabaseUnavailable
+        return plan(writes)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stores.records, "plan", broken)
+        done = ingest.process(10)
+    assert (done.claimed, done.stored, done.postponed) == (3, 1, 1)
+    states = {number: stores.inbox.show(number).entry.state for number in (first.id, second.id, other.id)}
+    assert states == {first.id: "received", second.id: "received", other.id: "stored"}
+    assert not ingest.process(10), "the second message waits for the first, which waits for its retry"
+    stores.clock.forward(2)
+    assert ingest.process(10).stored == 2
+    assert people(stores)["100"]["name"][0]["family"] == "乙"
+    assert stores.scalar("SELECT max(crashes) FROM inbox") == 0, "what was given back was not lost"

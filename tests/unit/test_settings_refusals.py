@@ -57,6 +57,10 @@ def test_a_new_home_is_a_safe_production_node(home: Path) -> None:
         pytest.param({"NODE__ROLES": "observer"}, "node.roles", id="an observer that hosts the ledger"),
         pytest.param({"TIMESTAMP__URL": "http://tsa.example"}, "timestamp.certificate", id="time stamps unchecked"),
         pytest.param({"MLLP__HOST": "0.0.0.0"}, "mllp.host", id="production, MLLP beyond loopback"),
+        pytest.param({"MLLP__TLS_CERTIFICATE": "a.pem"}, "mllp.tls_key", id="MLLP certificate without key"),
+        pytest.param({"MLLP__TLS_CLIENT_CA": "a.pem"}, "mllp.tls_client_ca", id="client certificates without TLS"),
+        pytest.param({"MLLP__TLS_CERTIFICATE": "a", "MLLP__TLS_KEY": "b"}, "mllp.tls_cert", id="no such MLLP file"),
+        pytest.param({"RETENTION__FAILED_DAYS": "1"}, "retention.failed_days", id="failed messages go first"),
         pytest.param({"MLLP__PORT": "18080"}, "mllp.port", id="one port for two listeners"),
         pytest.param({"MLLP__SOURCE": "his"}, "mllp.source", id="MLLP fed into a view source"),
         pytest.param({"HTTP__TLS_CERTIFICATE": "a.pem"}, "http.tls_key", id="certificate without key"),
@@ -249,3 +253,21 @@ def test_an_observer_keeps_no_records(tmp_path: Path, home: Path) -> None:
         roles=("observer",), genesis=home / "genesis.json", ledger_url="https://ledger.example", mllp=False,
     ))  # fmt: skip
     assert (made.observes, made.only_observes) == (True, True)
+
+
+def test_mllp_beyond_this_machine_needs_tls_and_certificates_of_its_senders(home: Path) -> None:
+    beyond = {"MLLP__HOST": "0.0.0.0"}
+    files = {}
+    for name in ("TLS_CERTIFICATE", "TLS_KEY", "TLS_CLIENT_CA"):
+        file = home / f"mllp-{name.lower()}.pem"
+        file.write_text("PEM")
+        file.chmod(0o600)
+        files[f"MLLP__{name}"] = str(file)
+    check_settings(loaded(home, **beyond, **files))
+    without_ca = {name: value for name, value in files.items() if not name.endswith("CA")}
+    with pytest.raises(SettingsError, match="anybody may send"):
+        check_settings(loaded(home, **beyond, **without_ca))
+    check_settings(loaded(home, **beyond, **without_ca, MLLP__PLAIN_NETWORK="true"))
+    Path(files["MLLP__TLS_KEY"]).chmod(0o644)
+    with pytest.raises(SettingsError, match="chmod 600"):
+        check_settings(loaded(home, **beyond, **files))
