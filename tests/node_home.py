@@ -13,7 +13,14 @@ _BODY = "1133000000AAAAAAA"
 ORG = _BODY + uscc_check_character(_BODY)
 
 
-def make_home(home: Path, *, http_port: int = 18080, mllp_port: int = 12575, environment: str = "test") -> Settings:
+def make_home(
+    home: Path,
+    *,
+    http_port: int = 18080,
+    mllp_port: int = 12575,
+    environment: str = "test",
+    database: str = "sqlite:///node.sqlite3",
+) -> Settings:
     """Create a home with its database and return its settings."""
     plan = HomePlan(
         org=ORG,
@@ -26,7 +33,7 @@ def make_home(home: Path, *, http_port: int = 18080, mllp_port: int = 12575, env
         mllp_port=mllp_port,
         mllp=True,
         chain="unit",
-        database="sqlite:///node.sqlite3",
+        database=database,
     )
     settings = create_home(home, plan)
     prepare_database(settings)

@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -89,9 +90,9 @@ def _sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """A database of this test session's own on the server of YIQIAO_TEST_POSTGRES, without tables."""
+@contextmanager
+def new_postgres() -> Iterator[str]:
+    """Give the URL of a database of its own on the server of YIQIAO_TEST_POSTGRES, without tables."""
     if not POSTGRES_URL:
         if os.environ.get("YIQIAO_REQUIRE_SERVICES"):
             pytest.fail(POSTGRES_MISSING)
@@ -104,6 +105,13 @@ def postgres_url() -> Iterator[str]:
     with administrator.connect() as connection:
         connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
     administrator.dispose()
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """A database of this test session's own, without tables."""
+    with new_postgres() as url:
+        yield url
 
 
 @pytest.fixture(scope="session")
