@@ -22,6 +22,14 @@ FORBIDDEN_FIELDS = frozenset(
 )
 
 
+def _on_stderr(*_: Any) -> Any:
+    """A logger for processes that configure none, such as one command: stdout is for what a program reads."""
+    return structlog.PrintLogger(sys.stderr)
+
+
+structlog.configure(logger_factory=_on_stderr)
+
+
 def configure_logging(process: str, level: str = "info") -> None:
     """Send structlog and the standard library's log of this process to stderr as JSON lines."""
     number = getattr(logging, level.upper(), logging.INFO)

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import click
 import orjson
@@ -24,7 +24,7 @@ from fhir_adapters.errors import AdapterError, ProfileError
 STDIN = "-"
 MAX_FILE_BYTES = 1024 * 1024 * 1024  # a file is read whole; a bigger one is a database dump and wants splitting
 #: what a directory is searched for; a file named outright may have any name
-SUFFIXES = frozenset({".hl7", ".txt", ".msg", ".dat", ".er7", ".adt", ".oru", ".csv", ".tsv", ".xml"})
+SUFFIXES = frozenset({".hl7", ".txt", ".msg", ".dat", ".er7", ".adt", ".oru", ".csv", ".tsv", ".xml", ".xlsx", ".xlsm"})
 
 
 @dataclass
@@ -137,10 +137,14 @@ def _matches(name: str) -> list[str]:
 def read_source(source: str) -> bytes:
     """Read a file or stdin whole. Raises ``OSError``, and ``AdapterError`` for one that is too large."""
     if source == STDIN:
-        raw = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
-    else:
-        with Path(source).open("rb") as stream:
-            raw = stream.read(MAX_FILE_BYTES + 1)
+        return read_whole(sys.stdin.buffer)
+    with Path(source).open("rb") as stream:
+        return read_whole(stream)
+
+
+def read_whole(stream: BinaryIO) -> bytes:
+    """Read what is left of a stream. Raises ``AdapterError`` when it is too large."""
+    raw = stream.read(MAX_FILE_BYTES + 1)
     if len(raw) > MAX_FILE_BYTES:
         raise AdapterError(f"the file is larger than {MAX_FILE_BYTES} bytes; split it")
     return raw

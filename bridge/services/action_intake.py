@@ -27,12 +27,22 @@ _ANSWER_ID_BYTES = 8
 
 @dataclass(frozen=True, slots=True)
 class ActionAnswer:
-    """What a sender is answered: body, its type, HTTP status; ``id`` is the message's number in the inbox."""
+    """What a sender is answered: body, its type, HTTP status; ``id`` is the message's number in the inbox.
+
+    ``code`` is AA or AE; ``replayed`` says that the message was there before and nothing new was kept.
+    """
 
     body: bytes
     content_type: str
     status: int
     id: int | None = None
+    code: str = "AE"
+    replayed: bool = False
+
+    @property
+    def accepted(self) -> bool:
+        """Whether the sender may forget the message."""
+        return self.code == "AA"
 
 
 class ActionIntake:
@@ -76,7 +86,8 @@ class ActionIntake:
             )
             return ActionAnswer(fault(None, "client", text), content_type(None), 500, accepted.id)
         body = answer(envelope, accepted.acknowledgement.decode())
-        return ActionAnswer(body, content_type(envelope), 200, accepted.id)
+        code = "AE" if refusal else "AA"
+        return ActionAnswer(body, content_type(envelope), 200, accepted.id, code, accepted.replayed)
 
     def _reply(self, message_id: str, refusal: Refusal | None) -> str:
         return acknowledgement(

@@ -26,12 +26,20 @@ from fhir_adapters.hl7v2.header import Header, from_segments, read_header
 from fhir_adapters.hl7v2.message import Message, parse
 from fhir_adapters.hl7v2.segments import local
 from fhir_adapters.hl7v2.segments.provenance import message_time, provenance
-from fhir_adapters.hl7v2.splitting import messages
+from fhir_adapters.hl7v2.splitting import messages, whole_messages
 from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
 from fhir_adapters.result import ConversionResult, Issue
 from fhir_adapters.validation import require_valid
 
-__all__ = ["ADAPTER", "check_supported", "convert", "lacks_something", "messages", "read_header"]
+__all__ = [
+    "ADAPTER",
+    "check_supported",
+    "convert",
+    "lacks_something",
+    "messages",
+    "read_header",
+    "whole_messages",
+]
 
 ADAPTER = "hl7v2/1.0"
 """Name and version of this adapter, for lineage. The version changes when the same bytes give another Bundle."""

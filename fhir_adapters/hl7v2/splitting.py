@@ -36,6 +36,21 @@ def messages(raw: bytes) -> Iterator[bytes]:
     yield from _split(raw[marked[1] :] if marked else raw)
 
 
+def whole_messages(raw: bytes) -> int:
+    """Return how many of a file's first bytes are whole messages: those before the last header that begins in them.
+
+    For reading a large file in parts. 0 where more bytes are needed to tell: no further message begins, or the file is
+    in UTF-16 or UTF-32 and has to be split as a whole.
+    """
+    marked = wide_or_marked(raw)
+    if marked is not None and marked[0] != "utf_8":
+        return 0
+    last = 0
+    for match in _MESSAGE.finditer(raw):
+        last = match.end()
+    return last
+
+
 def _wide(raw: bytes, codec: str, mark: int) -> Iterator[bytes]:
     try:
         text = raw[mark:].decode(codec)
