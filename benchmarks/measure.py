@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 
 ROUNDS = 5  # the median of five rounds is what is reported; min and max show the machine's noise
 
@@ -67,6 +67,8 @@ class Comparison:
     target: float | None = None
     absolute_target: float | None = None
     note: str = ""
+    milliseconds: Mapping[str, float] = field(default_factory=dict)
+    """Latencies by name, for example p50 and p99."""
 
     @property
     def ratio(self) -> float | None:

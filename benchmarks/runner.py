@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.measure import Comparison
 
-NAMES = ("conversion", "cda", "hashing", "signatures", "mllp", "ledger", "evidence")
+NAMES = ("conversion", "cda", "hashing", "signatures", "mllp", "ingest", "ledger", "evidence")
 
 
 def run_benchmarks(names: Sequence[str], seconds: float, json_file: Path | None) -> int:
@@ -32,6 +32,8 @@ def run_benchmarks(names: Sequence[str], seconds: float, json_file: Path | None)
             if each.absolute_target is not None:
                 print(f"    target {each.absolute_target:,.0f}/s", end="")
             print({True: "  reached", False: "  NOT REACHED", None: ""}[each.met])
+            if each.milliseconds:
+                print("    " + ", ".join(f"{name} {value:,.0f} ms" for name, value in each.milliseconds.items()))
             if each.note:
                 print(f"    {each.note}")
             missed += each.met is False
