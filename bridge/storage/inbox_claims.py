@@ -342,7 +342,8 @@ def _followers(connection: Connection, heads: Sequence[Row[Any]], now: int, limi
             .limit(limit + len(heads))
         )
         stopped: set[bytes] = set()
-        for row in connection.execute(statement).all():
+        rows: Any = connection.execute(statement).all()
+        for row in rows:
             if row.id <= first[row.patient_key]:
                 continue
             if row.patient_key in stopped or row.available > now or row.lease is not None or row.crashes:

@@ -13,6 +13,8 @@ ACCEPTED = frozenset({"AA", "CA"})
 CODES = ACCEPTED | {"AE", "AR", "CE", "CR"}
 """HL7 table 0008: application and commit accept, error, reject."""
 
+_CONTROLS = dict.fromkeys([*range(0x20), 0x7F])
+
 _PLACE = re.compile(r"([A-Z][A-Z0-9]{2})(?:\[(\d+)\])?(?:-(\d+)(?:\.(\d+))?)?")
 
 # HL7 table 0357, by acknowledgement code: what is wrong in general; the place says where.
@@ -66,7 +68,8 @@ def acknowledge(
     segments = [msh, msa]
     if not accepted:
         segments.append(_err(code, text, error_location, version))
-    answer = "".join("|".join(segment) + "\r" for segment in segments)
+    # What a sender put into a field of its own may hold MLLP's block characters: they would frame the answer anew.
+    answer = "".join("|".join(segment).translate(_CONTROLS) + "\r" for segment in segments)
     return _encoded(answer, header)
 
 

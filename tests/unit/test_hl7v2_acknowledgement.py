@@ -72,3 +72,11 @@ def test_an_unreadable_message_is_answered_too() -> None:
 def test_an_unknown_code_is_a_mistake_of_the_caller() -> None:
     with pytest.raises(ValueError, match="code"):
         acknowledge(None, "XX", time=TIME, control_id="A")
+
+
+@pytest.mark.parametrize("block", ["\x0b", "\x1c", "\x00", "\x7f"], ids=["VT", "FS", "NUL", "DEL"])
+def test_what_is_repeated_of_a_message_cannot_frame_the_answer(block: str) -> None:
+    message = "\r".join([msh("ADT^A01", f10=f"MSG{block}1", f12=f"2.5{block}"), pid()])
+    answered = acknowledge(read_header(message.encode()), "AA", time=TIME, control_id="ACK1")
+    assert block.encode() not in answered
+    assert b"MSA|AA|MSG1\r" in answered

@@ -151,6 +151,7 @@ def test_a_full_inbox_is_waited_for_and_then_told(
     code, _, err = call(capsys, file, "--home", settings.home, "--no-process")
     assert code == 1
     assert "run the command again" in err
+    monkeypatch.setattr(command, "ROOM_SECONDS", 0.1)
     code, counts, _ = call(capsys, file, "--home", settings.home)
     assert (code, counts["accepted"], counts["stored"]) == (0, 3, 6)
 
