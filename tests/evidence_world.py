@@ -60,7 +60,8 @@ class Clock:
         return self.now
 
 
-def genesis_file() -> bytes:
+def genesis_file(authorities: tuple[str, ...] = (), threshold: int = 1) -> bytes:
+    """Return the genesis file; ``authorities``: further ones beside the usual."""
     members = [
         genesis.member_record(
             org=org,
@@ -71,19 +72,19 @@ def genesis_file() -> bytes:
             encryption=keys(org)[1],
             time=START - 1000,
         )
-        for number, (org, role) in enumerate(ORGS.items(), start=1)
+        for number, (org, role) in enumerate({**ORGS, **dict.fromkeys(authorities, "authority")}.items(), start=1)
     ]
-    return genesis.build(chain=CHAIN, time=START - 1000, threshold=1, members=members)
+    return genesis.build(chain=CHAIN, time=START - 1000, threshold=threshold, members=members)
 
 
 class World:
     """Everything a test of evidence needs; ``close`` lets go of files."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, genesis: bytes | None = None) -> None:
         self.directory = directory
         self.clock = Clock()
         self.ledger_path = directory / "ledger.sqlite3"
-        self.genesis = genesis_file()
+        self.genesis = genesis or genesis_file()
         self.chain = self.open_chain()
         self.signer = NodeKeys(keys(HOSPITAL_A)[0])
         self.database = directory / "node.sqlite3"
