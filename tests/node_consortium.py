@@ -60,6 +60,7 @@ class ServedNode:
         self.http_port, self.peer_port = free_ports(2)
         self.process: subprocess.Popen[bytes] | None = None
         self.token = ""
+        self.environment: dict[str, str] = {}
 
     @property
     def endpoint(self) -> str:
@@ -82,7 +83,8 @@ class ServedNode:
     def start(self) -> None:
         with self.log.open("ab") as log:
             command = [sys.executable, "-m", "bridge.cli", "serve", "--home", str(self.home)]
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True,
+                                            env={**os.environ, **self.environment})  # fmt: skip
 
     def wait_ready(self) -> None:
         deadline = time.monotonic() + READY_SECONDS
@@ -115,7 +117,8 @@ class ServedNode:
     def run(self, *arguments: object, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
         """Run `yiqiao` for this home in a process of its own."""
         command = [sys.executable, "-m", "bridge.cli", *map(str, arguments), "--home", str(self.home)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False,
+                              env={**os.environ, **self.environment})  # fmt: skip
         assert expect is None or done.returncode == expect, (done.returncode, done.stdout[-2000:], done.stderr[-2000:])
         return done
 

@@ -46,6 +46,7 @@ def _open_node(home: Path) -> AbstractContextManager[Node]:
 @click.option("--identifier", required=True, callback=identifier, metavar="SYSTEM|VALUE", help="Whom to look up.")
 @click.option("--purpose", required=True, metavar="CODE", help="Purpose of use, for example TREAT.")
 @click.option("--grant", callback=grant_id, metavar="ID", help="Use this grant, of its institution only.")
+@click.option("--holder", metavar="ORG", help="Ask this institution alone (a referral's, a card's), not the authority.")
 @click.option("--emergency", metavar="CODE", help="Emergency access by this coded reason, for example BTG.")
 @click.option("--reason", metavar="TEXT", help="The emergency's reason in words; it is reviewed.")
 @click.option("--practitioner", metavar="TEXT", help="Who asks; this institution signs for it.")
@@ -57,6 +58,7 @@ def lookup(
     identifier: tuple[str, str],
     purpose: str,
     grant: str | None,
+    holder: str | None,
     emergency: str | None,
     reason: str | None,
     practitioner: str | None,
@@ -70,6 +72,7 @@ def lookup(
     Example:
       yiqiao lookup --home ~/node --identifier 'urn:oid:2.16.156.10011.1.3|110100198507120149' --purpose TREAT
       yiqiao lookup --home ~/node --identifier '…' --purpose TREAT --emergency BTG --reason '昏迷，无法取得同意'
+      yiqiao lookup --home ~/node --identifier '…' --purpose TREAT --holder 12990000MB00000277
     """
     if (emergency is None) != (reason is None):
         raise click.UsageError("--emergency and --reason belong together / 两者须同时给出")
@@ -80,6 +83,7 @@ def lookup(
             *identifier,
             purpose,
             grant=grant,
+            holder=holder,
             emergency=emergency,
             reason=reason,
             practitioner=practitioner,

@@ -18,6 +18,7 @@ from anchor.errors import AnchorError, CanonicalError
 from anchor.receipt import commitment
 from bridge.errors import DisclosureRefused, InvalidRequest
 from bridge.peer_signature import live_key
+from bridge.services.sealed_subject import SEALED
 
 MAX_REQUEST_BYTES = 64 * 1024  # a statement with every field full has about 4 kB
 MAX_AGE_SECONDS = 900  # a request is answered, or repeated with the same id, within a quarter of an hour
@@ -28,7 +29,7 @@ MAX_TEXT_CHARACTERS = 500
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _ORG = re.compile(r"[0-9A-Z]{18}")
-_PID = re.compile(r"[0-9]{1,6}\.[0-9a-f]{64}")
+_PID = re.compile(rf"[0-9]{{1,6}}\.[0-9a-f]{{64}}|{SEALED}")
 _CODE = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 _SALT = re.compile(r"[0-9a-f]{64}")
 _KEY = re.compile(r"[0-9a-f]{16}")

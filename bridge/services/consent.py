@@ -98,6 +98,17 @@ class ConsentService:
 
     def find_patient(self, system: str, value: str) -> str:
         """Return the id of this node's own patient with an identifier; raises ``NotFound`` or ``Conflict``."""
+        own = self.find_patients(system, value)
+        if not own:
+            raise NotFound("no patient of this node has that identifier / 本节点没有该标识的患者")
+        if len(own) > 1:
+            raise Conflict(
+                "several patients of this node have that identifier; name a record number / 标识对应多名患者"
+            )
+        return own[0]
+
+    def find_patients(self, system: str, value: str) -> list[str]:
+        """Return the ids of this node's own active patients with an identifier; copies from elsewhere are none."""
         values = [value]
         if system in SYSTEMS:
             values.append(normalised(system, value)[1])
@@ -111,14 +122,7 @@ class ConsentService:
         with read_transaction(self._engine) as connection:
             copies = {row.subject for row in connection.execute(select(_RECEIVED.c.subject).distinct())}
         own = [version for version in page.entries if version.subject not in copies]
-        own = [version for version in own if version.resource().get("active") is not False]
-        if not own:
-            raise NotFound("no patient of this node has that identifier / 本节点没有该标识的患者")
-        if len(own) > 1:
-            raise Conflict(
-                "several patients of this node have that identifier; name a record number / 标识对应多名患者"
-            )
-        return own[0].id
+        return [version.id for version in own if version.resource().get("active") is not False]
 
     # --- giving
 

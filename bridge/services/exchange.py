@@ -17,11 +17,13 @@ from sqlalchemy import Engine, Table, insert, update
 from anchor.errors import AnchorError, TransactionRejected
 from anchor.gm import PrivateKey
 from bridge.errors import DisclosureRefused, InvalidRequest, NotFound, PeerError, PeerRejected, PeerUnavailable
+from bridge.peer_signature import live_key
 from bridge.services import access_request
 from bridge.services.access_request import SignedRequest
 from bridge.services.audit_event import MINOR_FAILURE, SERIOUS_FAILURE, ExchangeFacts, Party
 from bridge.services.decision import EMERGENCY_REASONS, PURPOSES
 from bridge.services.receive import Received, ReceivedItem
+from bridge.services.sealed_subject import seal_subject
 from bridge.storage.database import write_transaction
 from bridge.storage.exchange import ExchangeRequest
 from bridge.storage.keyring import NODE
@@ -138,16 +140,22 @@ class ExchangeService:
         practitioner: str | None = None,
         role: str = DEFAULT_ROLE,
         categories: frozenset[str] | None = None,
+        holder: str | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> LookupResult:
         """Find who holds records of a person, ask each, verify and store what comes.
 
-        ``progress`` is told each step in one sentence. Raises ``InvalidRequest`` for what makes no sense, ``PeerError``
-        when the authority does not answer or refuses, ``ChainError`` when the ledger does not answer.
+        With ``holder`` (an org id, known from a referral or a card) that member alone is asked, and the card authority
+        not at all: the identifier goes sealed to the holder (``bridge.services.sealed_subject``). ``progress`` is told
+        each step in one sentence. Raises ``InvalidRequest`` for what makes no sense, ``PeerError`` when the authority
+        does not answer or refuses, ``ChainError`` when the ledger does not answer.
         """
         tell = progress or (lambda _: None)
         asking = Asking(purpose, grant, emergency, reason or "", practitioner, role, categories)
         asking.check()
+        if holder is not None:
+            subject = self._sealed(holder, system, value)
+            return LookupResult((self._ask(holder, subject, asking, tell),))
         pid = self._pseudonyms.pids([(system, value)])[0]
         holders = [each["org"] for each in self._localisation.locate(pid)]
         if grant is not None:
@@ -158,6 +166,14 @@ class ExchangeService:
     def answer(self, request: bytes, caller: str) -> Answer:
         """Answer a signed request of the member ``caller`` (``ReleaseService.answer``)."""
         return self._release.answer(request, caller)
+
+    def _sealed(self, holder: str, system: str, value: str) -> str:
+        """Return a person's identifier sealed to a member; raises ``InvalidRequest`` when it is no active member."""
+        member = self._peers.directory.member(holder)
+        key = live_key(member, "encrypt", int(self._clock())) if member else None
+        if member is None or key is None or member.get("status") != "active" or holder == self._node.id:
+            raise InvalidRequest("the holder is not another active member of the consortium / 指定机构不是其他有效成员")
+        return seal_subject(key, holder, (system, value))
 
     def _holder_of(self, grant: str, located: list[str]) -> list[str]:
         """Return the institution that gave a grant: it is the one to ask, whoever else is registered."""

@@ -19,6 +19,7 @@ from bridge.services.receive import ReceiveService
 from bridge.services.release import ReleaseService
 from bridge.services.release_content import ContentBuilder
 from bridge.services.reviews import ReviewService
+from bridge.services.sealed_subject import open_subject
 from bridge.storage.disclosures import DisclosureStore
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def assemble_exchange(
             records, anchoring, receipts, chain, base_url=terms.base_url, sleep=time.sleep, sign=signing.provenance
         ),
         consent=consent,
-        patients=LocalPatients(keyring),
+        patients=LocalPatients(keyring, lambda text: open_subject(text, decryption, node.id), consent.find_patients),
         chain=chain,
         chain_id=terms.chain_id,
         node=node,

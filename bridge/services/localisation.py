@@ -21,7 +21,7 @@ from anchor import canonical
 from bridge.errors import InvalidRequest, NotFound, PeerRejected
 from bridge.services.audit_event import Party
 from bridge.services.decision import CATEGORIES, CATEGORY_OF_TYPE
-from bridge.services.pseudonyms import SYSTEMS, normalised
+from bridge.services.pseudonyms import SYSTEMS, Identifier, normalised
 from bridge.storage.database import read_transaction, write_transaction
 from bridge.storage.exchange import Localisation, LocalisedPatient, LocalPseudonym, ReceivedRecord
 from bridge.storage.record_tables import RESOURCE
@@ -149,13 +149,22 @@ class LocalisationClient:
 
 
 class LocalPatients:
-    """Which of this node's own patients a pseudonym stands for."""
+    """Which of this node's own patients a request is about: by pseudonym, or by an identifier sealed to this node."""
 
-    def __init__(self, keyring: KeyRing) -> None:
-        self._keyring = keyring
+    def __init__(
+        self,
+        keyring: KeyRing,
+        unseal: Callable[[str], Identifier | None] = lambda _: None,
+        find: Callable[[str, str], list[str]] = lambda _system, _value: [],
+    ) -> None:
+        """``unseal`` opens a sealed identifier (``bridge.services.sealed_subject``), ``find`` gives its patients."""
+        self._keyring, self._unseal, self._find = keyring, unseal, find
 
     def of(self, connection: Connection, pid: str) -> list[str]:
-        """Return the ids of the patients registered under a pseudonym, oldest registration first."""
+        """Return the ids of the patients that a request's ``pid`` stands for, oldest registration first."""
+        if pid.startswith("sealed."):
+            identifier = self._unseal(pid)
+            return [] if identifier is None else self._find(*identifier)
         rows = connection.execute(
             select(_PSEUDONYM.c.patient_id)
             .where(_PSEUDONYM.c.pid_blind == self._keyring.blind("pid", pid), _PSEUDONYM.c.state == "registered")
