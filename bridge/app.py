@@ -83,7 +83,7 @@ def _answer_error(error: Exception) -> Response:
     response = Response(operation_outcome(outcome), outcome.status, content_type=FHIR_JSON)
     if outcome.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"
-    if outcome.status == 503:
+    if outcome.status in (429, 503):
         response.headers["Retry-After"] = RETRY_AFTER_SECONDS
     if outcome.status == 405 and isinstance(error, HTTPException):
         response.headers["Allow"] = ", ".join(sorted(getattr(error, "valid_methods", None) or ()))

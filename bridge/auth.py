@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 from flask import Flask, current_app, g, request
 
 from bridge.errors import AuthenticationRequired, PermissionDenied
+from bridge.peer_signature import PeerSignatureError, claimed_org
 from bridge.tokens import ROLE_PERMISSIONS, TokenBook
 
 PUBLIC = "public"
@@ -127,7 +128,12 @@ def _token_text() -> str:
 
 def _member(node: Any) -> Principal:
     """Authenticate an SM2-signed request against the keys on the ledger."""
-    org = node.peers.verify(
-        method=request.method, url=request.url, headers=request.headers, body=request.get_data(cache=True)
-    )
+    try:
+        org = node.peers.verify(
+            method=request.method, url=request.url, headers=request.headers, body=request.get_data(cache=True)
+        )
+    except PeerSignatureError as error:
+        claimed = claimed_org(request.headers.get("Signature-Input", ""))
+        node.watch.refused(claimed if node.peers.directory.knows(claimed) else "", error.code)
+        raise
     return Principal("member", org, org, MEMBER_PERMISSIONS, org=org)

@@ -131,6 +131,12 @@ class Overloaded(BridgeError):
     default_message = "the node takes no more work at the moment; try again later"
 
 
+class QuotaExceeded(BridgeError):
+    """A member or a practitioner has asked for more than its quota; the next hour or day has a new one."""
+
+    default_message = "the quota is used up; try again later / 配额已用完，请稍后再试"
+
+
 class IngestError(BridgeError):
     """A source delivered what cannot be taken."""
 

@@ -24,6 +24,10 @@ def exchange_metrics(node: Any) -> Iterator[Metric]:
     for state, count in sorted(node.consent.counts(CONSENT_STATES).items()):
         consents.add_metric([state], count)
     yield consents
+    alerts = GaugeMetricFamily("yiqiao_peer_alerts", "Members that behave conspicuously.", labels=["kind", "org"])
+    for each in node.watch.alerts():
+        alerts.add_metric([each.kind, each.org], each.count)
+    yield alerts
     ends = node.tls.expires()
     if ends is not None:
         yield GaugeMetricFamily("yiqiao_tls_certificate_seconds", "Time until the TLS certificate ends.", ends - now)

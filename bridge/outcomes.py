@@ -47,6 +47,7 @@ OUTCOMES: tuple[tuple[type[BaseException], int, str, str | None], ...] = (
     (errors.KeyDestroyed, 410, "deleted", None),
     (errors.DatabaseUnavailable, 503, "transient", None),
     (errors.Overloaded, 503, "throttled", None),
+    (errors.QuotaExceeded, 429, "throttled", None),
     (errors.PeerUnavailable, 504, "transient", None),
     (errors.PeerRejected, 502, "processing", None),
     (AdapterError, 422, "invalid", None),

@@ -203,6 +203,12 @@ class PeerAuth(AuthBase):
         return request
 
 
+def claimed_org(signature_input: str) -> str:
+    """Return the org that a Signature-Input field names, nothing of it proven; "" when it has not this form."""
+    found = _INPUT.fullmatch(signature_input) if len(signature_input) <= MAX_FIELD_CHARACTERS else None
+    return found["org"] if found else ""
+
+
 def verify_request(
     method: str,
     url: str,

@@ -200,6 +200,10 @@ class ExchangeSettings(_Section):
     scope: str
     private_networks: tuple[str, ...]
     emergency_roles: tuple[str, ...]
+    member_requests: int = Field(ge=1)
+    practitioner_requests: int = Field(ge=1)
+    suspicious_failures: int = Field(ge=1)
+    pseudonyms_per_day: int = Field(ge=1)
     release_timeout_seconds: float = Field(gt=0)
     register_seconds: float = Field(gt=0)
     settle_seconds: float = Field(gt=0)

@@ -31,6 +31,7 @@ from bridge.peer_signature import PeerAuth
 from bridge.pki.authority import CertificateAuthority
 from bridge.pki.tls_identity import TlsIdentity
 from bridge.profiles import ProfileBook
+from bridge.services.abuse import AbuseWatch, Limits
 from bridge.services.action_intake import ActionIntake
 from bridge.services.anchoring import AnchoringService
 from bridge.services.audit import AuditService
@@ -144,6 +145,7 @@ class Node:
     consent: ConsentService
     exchange: ExchangeService
     reviews: ReviewService
+    watch: AbuseWatch
     exchange_parts: ExchangeParts
     erasure: ErasureService
     resources: ExitStack
@@ -451,6 +453,8 @@ def _add_exchange(parts: dict[str, Any]) -> None:
         else None,
         base_url=settings.node.endpoint.rstrip("/") + FHIR_PATH,
         emergency_roles=frozenset(exchange.emergency_roles),
+        limits=Limits(exchange.member_requests, exchange.practitioner_requests, exchange.suspicious_failures),
+        pseudonyms_per_day=exchange.pseudonyms_per_day,
     )
     shared = ("engine", "keyring", "records", "chain", "submitter", "anchoring", "audit", "signing", "peers", "clock")
     built = assemble_exchange(
@@ -465,6 +469,7 @@ def _add_exchange(parts: dict[str, Any]) -> None:
         "consent": built.consent,
         "exchange": built.exchange,
         "reviews": built.reviews,
+        "watch": built.watch,
         "exchange_parts": built,
         "erasure": ErasureService(
             parts["engine"],

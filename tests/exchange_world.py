@@ -167,6 +167,7 @@ class Site:
             pseudonyms=self.parts.pseudonyms,
             localisation=self.parts.index,
             exchange=self.parts.exchange,
+            watch=self.parts.watch,
         )
 
     def app(self) -> Flask:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -133,15 +134,19 @@ def status_command(home: Path, evidence: Path | None, acknowledge: str | None, a
         if acknowledge is not None and not node.witness.acknowledge(acknowledge):
             raise click.UsageError("no contradiction of that fingerprint is waiting / 没有该编号的待确认冲突")
         status, conflicts = node.evidence_status.read(), node.witness.status().conflicts
+        peers = node.watch.alerts()
     if evidence is not None:
         _write_evidence(evidence, conflicts)
     if as_json:
         listed = [{"fingerprint": c.fingerprint, "kind": c.kind, "source": c.source, "detected": c.detected,
                    "acknowledged": c.acknowledged} for c in conflicts]  # fmt: skip
-        click.echo(json.dumps({**status.to_json(), "contradictions": listed}, ensure_ascii=False))
+        found = {**status.to_json(), "contradictions": listed, "peers": [asdict(each) for each in peers]}
+        click.echo(json.dumps(found, ensure_ascii=False))
     else:
         _print_status(status, conflicts)
-    sys.exit(1 if status.alarms else 0)
+        for each in peers:
+            click.echo(f"conspicuous / 异常成员     {each.org}: {each.kind}, {each.count}")
+    sys.exit(1 if status.alarms or peers else 0)
 
 
 def _write_evidence(folder: Path, conflicts: tuple[Conflict, ...]) -> None:

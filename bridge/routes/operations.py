@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 from flask import Blueprint, Response, jsonify
@@ -37,8 +38,10 @@ def operations_blueprint(node: Any) -> Blueprint:
     @blueprint.get("/status")
     @requires("operations.read")
     def status() -> Response:
-        """How the node's evidence stands: lags, witnesses, contradictions, alarms."""
-        return jsonify(node.evidence_status.read().to_json())
+        """How the node's evidence stands: lags, witnesses, contradictions, alarms; ``peers``: conspicuous members."""
+        return jsonify(
+            node.evidence_status.read().to_json() | {"peers": [asdict(each) for each in node.watch.alerts()]}
+        )
 
     @blueprint.get("/metrics")
     @requires("operations.read")

@@ -22,6 +22,7 @@ from bridge.services.audit_event import (
     decision_event,
     disclosure_event,
     erasure_event,
+    refusal_event,
     rest_event,
 )
 from bridge.storage.database import write_transaction
@@ -86,6 +87,10 @@ class AuditService:
     def record_erasure(self, patient: str, description: str, conn: Connection) -> str:
         """Record that everything about a patient ("Patient/…") was erased, in the transaction that erases it."""
         return self._store(erasure_event(patient, description, recorded=self._now(), node=self.node), conn)
+
+    def record_refusal(self, claimed: Party, code: str) -> str:
+        """Record that a request in the name of ``claimed`` was not accepted as its own, for the reason ``code``."""
+        return self._store(refusal_event(claimed, code, recorded=self._now(), node=self.node), None)
 
     def _store(self, event: dict[str, Any], conn: Connection | None) -> str:
         """Store an event; with ``conn`` in the caller's transaction, to commit with its cause."""

@@ -8,6 +8,7 @@
 | a release to a peer | PrivacyDisclosure.Source | DCM 110106 / disclose |
 | a release received | PrivacyDisclosure.Recipient | DCM 110107 / disclose |
 | a patient's data erased | none | DCM 110110 / destroy |
+| a signature of a member that is not accepted | none | DCM 110113 / 110126 |
 
 A patient stands in them only as the local reference ``Patient/<id>``: no name, no identifier.
 """
@@ -175,6 +176,16 @@ def erasure_event(patient: str, description: str, *, recorded: str, node: Party)
     event["outcomeDesc"] = description
     event["agent"] = [_agent("110153", node, requestor=True)]
     event["entity"] = [_patient(patient)]
+    return event
+
+
+def refusal_event(claimed: Party, code: str, *, recorded: str, node: Party) -> dict[str, Any]:
+    """Return the event of a request whose signature was not accepted; ``claimed``: whose it said it was."""
+    event = _event(
+        _dcm("110113", "Security Alert"), _dcm("110126", "Node Authentication"), "E", recorded, SERIOUS_FAILURE, node
+    )
+    event["outcomeDesc"] = f"request refused: {code}"
+    event["agent"] = [_agent("110153", claimed, requestor=True), _agent("110152", node, requestor=False)]
     return event
 
 

@@ -332,9 +332,9 @@ class ConsentService:
             return self._submit_revocation(grant_id)
         with read_transaction(self._engine) as connection:
             row = self._store.row(connection, grant_id)
-        found = self._chain.state(f"grant/{grant_id}")
-        if found is not None and found["commitment"] == row.commitment:  # an earlier submission whose answer was lost
-            return self._settled(grant_id, state, "active", tx_id=found["tx"])
+        tx_id = self._arrived(row)
+        if tx_id is not None:  # an earlier submission whose answer was lost
+            return self._settled(grant_id, state, "active", tx_id=tx_id)
         body = {
             "grant": grant_id,
             "grantees": json.loads(row.grantees),
@@ -346,9 +346,17 @@ class ConsentService:
         try:
             result = self._submitter.submit(kind, body if kind == "consent.amend" else {**body, "from": row.valid_from})
         except TransactionRejected as error:
+            tx_id = self._arrived(row)
+            if tx_id is not None:  # the job of another process brought it there between the two
+                return self._settled(grant_id, state, "active", tx_id=tx_id)
             self._settled(grant_id, state, "refused")
             raise DisclosureRefused(error.code, f"the ledger refused the grant: {error} / 账本拒绝了授权") from error
         return self._settled(grant_id, state, "active", tx_id=result.tx_id)
+
+    def _arrived(self, row: Row[Any]) -> str | None:
+        """Return the transaction with which the ledger has these very terms, None when it has not."""
+        found = self._chain.state(f"grant/{row.grant_id}")
+        return str(found["tx"]) if found is not None and found["commitment"] == row.commitment else None
 
     def _submit_revocation(self, grant_id: str) -> Grant:
         found = self._chain.state(f"grant/{grant_id}")

@@ -30,6 +30,7 @@ from bridge.storage.keyring import NODE
 
 if TYPE_CHECKING:
     from anchor.chain.client import ChainClient
+    from bridge.services.abuse import AbuseWatch
     from bridge.services.audit import AuditService
     from bridge.services.ledger_events import LedgerEvents
     from bridge.services.localisation import LocalisationClient
@@ -43,8 +44,14 @@ REQUEST_PATH = "/exchange/v1/requests"
 SEND_ATTEMPTS = 3  # of one signed request, when the holder does not answer
 RETRY_SECONDS = 1.0
 DEFAULT_ROLE = "physician"
+REFUSAL_GRID_SECONDS = 0.1  # some of the ledger's answers long, and short for a person who waits
 
 _REQUEST: Table = ExchangeRequest.__table__  # type: ignore[attr-defined]
+
+
+def until_grid(elapsed: float) -> float:
+    """Return how many seconds are left to the next multiple of ``REFUSAL_GRID_SECONDS``."""
+    return REFUSAL_GRID_SECONDS - elapsed % REFUSAL_GRID_SECONDS
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,9 +129,11 @@ class ExchangeService:
         receive: ReceiveService,
         release: ReleaseService,
         audit: AuditService,
+        watch: AbuseWatch,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine, self._keyring, self._chain, self._chain_id = engine, keyring, chain, chain_id
+        self._watch = watch
         self._node, self._key, self._pseudonyms, self._localisation = node, key, pseudonyms, localisation
         self._peers, self._events, self._receive, self._release = peers, events, receive, release
         self._audit, self._clock = audit, clock
@@ -164,8 +173,19 @@ class ExchangeService:
         return LookupResult(tuple(self._ask(holder, pid, asking, tell) for holder in holders))
 
     def answer(self, request: bytes, caller: str) -> Answer:
-        """Answer a signed request of the member ``caller`` (``ReleaseService.answer``)."""
-        return self._release.answer(request, caller)
+        """Answer a signed request of the member ``caller`` (``ReleaseService.answer``) within its quota.
+
+        A refusal leaves at a multiple of ``REFUSAL_GRID_SECONDS`` after the request came: how long the way to it was
+        (an unknown patient, one with many grants) does not show. Raises ``QuotaExceeded`` as well.
+        """
+        began = time.monotonic()
+        self._watch.charge(caller, access_request.parse(request).statement["practitioner"])
+        try:
+            return self._release.answer(request, caller)
+        except DisclosureRefused:
+            self._watch.denied(caller)
+            time.sleep(until_grid(time.monotonic() - began))
+            raise
 
     def _sealed(self, holder: str, system: str, value: str) -> str:
         """Return a person's identifier sealed to a member; raises ``InvalidRequest`` when it is no active member."""

@@ -7,13 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from bridge.services.abuse import AbuseWatch, Limits
 from bridge.services.confirmation import Confirmations
 from bridge.services.consent import ConsentRules, ConsentService
 from bridge.services.decision import EMERGENCY_ROLES
 from bridge.services.exchange import ExchangeService
 from bridge.services.ledger_events import LedgerEvents
 from bridge.services.localisation import LocalisationClient, LocalisationIndex, LocalisationRegistrar, LocalPatients
-from bridge.services.pseudonyms import PseudonymClient, PseudonymService
+from bridge.services.pseudonyms import DAILY_QUOTA, PseudonymClient, PseudonymService
 from bridge.services.receipts import ReceiptService
 from bridge.services.receive import ReceiveService
 from bridge.services.release import ReleaseService
@@ -53,6 +54,8 @@ class ExchangeTerms:
     consent: ConsentRules = field(default_factory=ConsentRules)
     signature_anchors: Path | None = None
     emergency_roles: frozenset[str] = EMERGENCY_ROLES
+    limits: Limits = field(default_factory=Limits)
+    pseudonyms_per_day: int = DAILY_QUOTA
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class ExchangeParts:
     registrar: LocalisationRegistrar
     events: LedgerEvents
     reviews: ReviewService
+    watch: AbuseWatch
 
     def register(self) -> int:
         """Run the registration job; returns how many patients were registered."""
@@ -73,7 +77,7 @@ class ExchangeParts:
 
     def settle(self) -> int:
         """Bring to the ledger what it could not take in time; returns how much was settled."""
-        return self.events.settle() + self.consent.settle() + self.reviews.settle()
+        return self.events.settle() + self.consent.settle() + self.reviews.settle() + self.watch.watch()
 
 
 def assemble_exchange(
@@ -95,8 +99,9 @@ def assemble_exchange(
     """Build the services of the exchange over a node's other parts."""
     node, key = audit.node, signer.sign
     own = terms.authority == node.id
-    service = PseudonymService(engine, terms.keys, audit, clock)
-    index = LocalisationIndex(engine, audit, clock)
+    service = PseudonymService(engine, terms.keys, audit, clock, terms.pseudonyms_per_day)
+    watch = AbuseWatch(engine, keyring, audit, terms.limits, clock)
+    index = LocalisationIndex(engine, audit, clock, lambda org, found: watch.sought(org, found=found))
     pseudonyms = PseudonymClient(peers, node.id, terms.authority, terms.scope, service if own else None)
     localisation = LocalisationClient(peers, node.id, terms.authority, index if own else None)
     events = LedgerEvents(engine, submitter, chain, key, timeout_seconds=terms.release_timeout_seconds, clock=clock)
@@ -163,7 +168,8 @@ def assemble_exchange(
         receive=receive,
         release=release,
         audit=audit,
+        watch=watch,
         clock=clock,
     )
     registrar = LocalisationRegistrar(engine, records, keyring, pseudonyms, localisation, clock)
-    return ExchangeParts(service, index, consent, exchange, registrar, events, reviews)
+    return ExchangeParts(service, index, consent, exchange, registrar, events, reviews, watch)

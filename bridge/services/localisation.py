@@ -52,8 +52,15 @@ Entry = Mapping[str, Any]
 class LocalisationIndex:
     """The authority's side."""
 
-    def __init__(self, engine: Engine, audit: AuditService, clock: Callable[[], float] = time.time) -> None:
-        self._engine, self._audit, self._clock = engine, audit, clock
+    def __init__(
+        self,
+        engine: Engine,
+        audit: AuditService,
+        clock: Callable[[], float] = time.time,
+        sought: Callable[[str, bool], None] = lambda _org, _found: None,
+    ) -> None:
+        """``sought`` is told of every question: who asked, and whether anybody was known."""
+        self._engine, self._audit, self._clock, self._sought = engine, audit, clock, sought
 
     def register(self, org: str, entries: Sequence[Entry]) -> int:
         """Note that a member holds records; an entry ``{"pid","categories"}`` replaces its earlier one."""
@@ -89,6 +96,7 @@ class LocalisationIndex:
         with read_transaction(self._engine) as connection:
             rows = connection.execute(wanted.order_by(_INDEX.c.org)).all()
         self._audit.record("operation", client=Party(org), query=b"locate")
+        self._sought(org, bool(rows))
         return [{"org": row.org, "categories": json.loads(row.categories)} for row in rows]
 
 

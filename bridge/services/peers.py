@@ -57,6 +57,13 @@ class MemberDirectory:
                 self._seen[org] = (now, record)
         return record
 
+    def knows(self, org: str) -> bool:
+        """Whether an org id is a member's, active or not; False as well when the ledger does not answer."""
+        try:
+            return bool(org) and self.member(org) is not None
+        except ChainError:
+            return False
+
 
 @dataclass(frozen=True, slots=True)
 class PeerRules:

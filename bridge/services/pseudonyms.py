@@ -21,7 +21,7 @@ from sqlalchemy import Connection, Engine, Table, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from anchor import canonical, gm
-from bridge.errors import InvalidRequest, Overloaded, PeerRejected, SettingsError
+from bridge.errors import InvalidRequest, PeerRejected, QuotaExceeded, SettingsError
 from bridge.keys.store import KeyStore, in_turn
 from bridge.services.audit_event import Party
 from bridge.storage.database import transact
@@ -94,7 +94,7 @@ class PseudonymService:
     def compute(self, org: str, scope: str, identifiers: Sequence[Identifier]) -> list[str]:
         """Return the current pseudonyms of identifiers for a member.
 
-        Raises ``InvalidRequest`` for an identifier that has none and ``Overloaded`` when the member's quota of the
+        Raises ``InvalidRequest`` for an identifier that has none and ``QuotaExceeded`` when the member's quota of the
         day is used up; both are recorded, without the identifiers.
         """
         if not _SCOPE.fullmatch(scope):
@@ -105,7 +105,7 @@ class PseudonymService:
         note = f"pseudonyms scope={scope} count={len(wanted)}".encode()
         if not self._charge(org, len(wanted)):
             self._audit.record("operation", client=Party(org), outcome="4", query=note)
-            raise Overloaded("this member's quota of pseudonyms for today is used up")
+            raise QuotaExceeded("this member's quota of pseudonyms for today is used up / 今日假名配额已用完")
         version, key = self.key(scope)
         self._audit.record("operation", client=Party(org), query=note)
         return [pseudonym(key, scope, version, identifier) for identifier in wanted]

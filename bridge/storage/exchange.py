@@ -2,7 +2,8 @@
 
 Who writes which:
 
-* every member: ``peer_nonce`` (replay cache), ``ledger_gap`` (events that the ledger could not take in time);
+* every member: ``peer_nonce`` (replay cache), ``peer_activity`` (quotas and signs of abuse), ``ledger_gap`` (events
+  that the ledger could not take in time);
 * the authority: ``pseudonym_use`` (quota), ``localisation`` (which member holds records for a pseudonym);
 * a holder of records: ``local_pseudonym``, ``consent_grant``, ``disclosure``, ``disclosed_record``;
 * a requester: ``exchange_request``, ``received_record``.
@@ -31,6 +32,20 @@ class PseudonymUse(SQLModel, table=True):
     __tablename__ = "pseudonym_use"
     org: str = Field(primary_key=True, max_length=18)
     day: int = Field(primary_key=True)
+    count: int
+
+
+class PeerActivity(SQLModel, table=True):
+    """How often something happened with a member in an hour (hours since 1970-01-01); see ``bridge.services.abuse``.
+
+    ``who`` is a keyed hash of the practitioner, or "" for the member in all.
+    """
+
+    __tablename__ = "peer_activity"
+    kind: str = Field(primary_key=True, max_length=16)
+    org: str = Field(primary_key=True, max_length=18)
+    who: str = Field(primary_key=True, max_length=32)
+    hour: int = Field(primary_key=True, index=True)
     count: int
 
 

@@ -112,6 +112,21 @@ def test_a_narrower_grant_counts_here_before_the_ledger_has_it(world: World) -> 
     assert world[A].parts.settle() == 0
 
 
+def test_the_job_of_another_process_may_be_first(world: World) -> None:
+    """A grant stands in the database before it is submitted; the job that settles may take it up just then."""
+    consent = world[A].parts.consent
+    submit = world[A].submitter.submit
+
+    def overtaken(type: str, body: Any, *more: Any) -> Any:
+        world[A].submitter.submit = submit  # type: ignore[method-assign]
+        assert consent.settle() == 1
+        return submit(type, body, *more)
+
+    world[A].submitter.submit = overtaken  # type: ignore[method-assign]
+    assert world.grant().state == "active"
+    assert world.lookup().received
+
+
 def test_changes_that_make_no_sense(world: World) -> None:
     grant = world.grant()
     with pytest.raises(InvalidRequest):

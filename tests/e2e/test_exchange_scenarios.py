@@ -161,6 +161,9 @@ def test_a_replayed_request_is_refused_and_a_repeated_one_releases_nothing_again
         with node.peers._session(consortium["a"].org) as session:
             answer = session.send(request, timeout=20)
         assert answer.status_code == 401
+        with consortium["a"].opened() as holder:
+            newest = [version.resource() for version in holder.records.of_subject("node", ["AuditEvent"])]
+        assert "request refused: replayed" in {each.get("outcomeDesc") for each in newest}
         body = request.body if isinstance(request.body, bytes) else str(request.body).encode()
         first, second = (node.peers.post(consortium["a"].org, REQUEST_PATH, body) for _ in range(2))
         assert canonical.load(first)["envelope"] == canonical.load(second)["envelope"]

@@ -11,7 +11,7 @@ import pytest
 from sqlmodel import SQLModel
 
 from anchor import gm
-from bridge.errors import InvalidRequest, Overloaded, SettingsError
+from bridge.errors import InvalidRequest, QuotaExceeded, SettingsError
 from bridge.keys.store import KeyStore
 from bridge.services.pseudonyms import HEALTH_CARD_SYSTEM, ID_CARD_SYSTEM, PseudonymService, normalised, pseudonym
 from bridge.storage import exchange
@@ -118,7 +118,7 @@ def test_rotation_changes_the_value_and_its_version(world: Any) -> None:
 def test_the_quota_is_a_members_own_and_a_days(world: Any) -> None:
     many = [(ID_CARD_SYSTEM, RESIDENT)] * 5
     world.service.compute("B", "default", many)
-    with pytest.raises(Overloaded):
+    with pytest.raises(QuotaExceeded):
         world.service.compute("B", "default", many[:1])
     world.service.compute("C", "default", many)
     world.now[0] += 86_400
@@ -127,7 +127,7 @@ def test_the_quota_is_a_members_own_and_a_days(world: Any) -> None:
 
 def test_every_use_is_recorded_without_the_identifier(world: Any) -> None:
     world.service.compute("B", "default", [(ID_CARD_SYSTEM, RESIDENT)] * 5)
-    with pytest.raises(Overloaded):
+    with pytest.raises(QuotaExceeded):
         world.service.compute("B", "default", [(ID_CARD_SYSTEM, RESIDENT)])
     assert [event.get("outcome", "0") for event in world.audit.events] == ["0", "4"]
     assert RESIDENT not in repr(world.audit.events)
