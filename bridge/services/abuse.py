@@ -125,18 +125,19 @@ class AbuseWatch:
     def _pseudonyms(self) -> list[Alert]:
         """Return the members that had far more pseudonyms computed today than on their usual days."""
         today = int(self._clock()) // (24 * HOUR_SECONDS)
+        wanted = select(_USE.c.org, _USE.c.day, _USE.c.count.label("used")).where(_USE.c.day >= today - HISTORY_DAYS)
         with read_transaction(self._engine) as connection:
-            rows = connection.execute(select(_USE).where(_USE.c.day >= today - HISTORY_DAYS)).all()
+            rows = connection.execute(wanted).all()
         usual: dict[str, list[int]] = {}
         for row in rows:
             if row.day < today:
-                usual.setdefault(row.org, []).append(row.count)
+                usual.setdefault(row.org, []).append(row.used)
         return [
-            Alert("pseudonyms", row.org, row.count)
+            Alert("pseudonyms", row.org, row.used)
             for row in rows
             if row.day == today
             and row.org in usual  # on its first day a member registers all its patients
-            and row.count > max(FEW_PSEUDONYMS, USUAL_TIMES * sum(usual[row.org]) / len(usual[row.org]))
+            and row.used > max(FEW_PSEUDONYMS, USUAL_TIMES * sum(usual[row.org]) / len(usual[row.org]))
         ]
 
     def watch(self) -> int:
