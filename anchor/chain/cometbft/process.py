@@ -21,6 +21,12 @@ STOP_SECONDS = 10.0
 """How long CometBFT may take to close its files before it is killed; it takes well below one."""
 CONSENSUS_FAILURE = "CONSENSUS FAILURE!!!"
 """What CometBFT logs when it cannot go on (consensus/state.go); its process stays up, making no blocks."""
+BLOCK_REFUSED, OTHER_RESULT = "Error in validation", "wrong Block.Header."
+"""What it logs, while it catches up, of a block that two thirds of the power have signed and whose header is not what
+this node's application makes of the chain (blocksync/reactor.go, state/validation.go): it blames the peers and would
+ask one after the other for ever."""
+REPLAY_DIFFERS = "AppHash does not match AppHash after replay"
+"""In its panic when the application computes another hash of its own stored blocks (consensus/replay.go)."""
 MAX_REASON_CHARACTERS = 500
 
 _PR_SET_PDEATHSIG = 1
@@ -41,12 +47,17 @@ def find_binary(name: str = BINARY) -> str:
 
 
 class CometProcess:
-    """One running CometBFT node. ``on_end`` is called, from a thread of this class, when it has ended or failed."""
+    """One running CometBFT node. ``on_end`` is called, from a thread of this class, when it has ended or failed.
+
+    Afterwards ``failure`` says why, and ``contradiction`` is not empty when trying again cannot help: what this node
+    computes is not what the validators have signed.
+    """
 
     def __init__(self, binary: str, home: Path, arguments: Sequence[str], *, on_log: OnLog, on_end: Callable[[], None]):
         self._on_log = on_log
         self._on_end = on_end
         self.failure = ""
+        self.contradiction = ""
         self._process = subprocess.Popen(  # noqa: S603 - the operator's own binary, no shell
             [binary, "start", "--home", str(home), *arguments],
             stdin=subprocess.DEVNULL,
@@ -85,19 +96,27 @@ class CometProcess:
             self._process.stdout.close()
 
     def _read(self) -> None:
-        """Pass the log on until the process ends; kill it when it says that its consensus has failed."""
+        """Pass the log on until the process ends; kill it when it says that it contradicts the others."""
         assert self._process.stdout is not None
         last = ""
         for line in self._process.stdout:
             level, message, rest = _understood(line)
             self._on_log(level, message, rest)
-            if message == CONSENSUS_FAILURE:
-                self.failure = rest[:MAX_REASON_CHARACTERS]
+            if not self.contradiction and (found := contradiction(message, rest)):
+                self.contradiction = found[:MAX_REASON_CHARACTERS]
                 self._process.kill()
             last = f"{message} {rest}".strip() or last
-        if not self.failure:
-            self.failure = last[:MAX_REASON_CHARACTERS]
+        self.failure = self.contradiction or last[:MAX_REASON_CHARACTERS]
         self._on_end()
+
+
+def contradiction(message: str, reason: str) -> str:
+    """Return what a line of the log says of this node and the others differing for good, "" for any other line."""
+    if message == CONSENSUS_FAILURE:
+        return reason or message
+    if message == BLOCK_REFUSED and reason.startswith(OTHER_RESULT):
+        return f"a block that the validators have signed is refused here: {reason}"
+    return message if REPLAY_DIFFERS in message else ""
 
 
 def _understood(line: bytes) -> tuple[str, str, str]:

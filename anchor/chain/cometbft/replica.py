@@ -16,7 +16,7 @@ from pathlib import Path
 
 from anchor.chain.cometbft import node_files
 from anchor.chain.cometbft.application import Application
-from anchor.chain.cometbft.process import CONSENSUS_FAILURE, CometProcess, find_binary
+from anchor.chain.cometbft.process import CometProcess, contradiction, find_binary
 from anchor.chain.cometbft.replica_store import ReplicaStore
 from anchor.chain.cometbft.server import AbciServer
 from anchor.chain.cometbft.snapshots import INTERVAL
@@ -58,7 +58,6 @@ class Replica:
         self._log = log
         self._stopping = threading.Event()
         self._comet: CometProcess | None = None
-        self._failed = ""
 
     def stop(self) -> None:
         """Make ``run`` return; safe from a signal handler and from other threads."""
@@ -118,16 +117,16 @@ class Replica:
             comet.close()
         if self._stopping.is_set():
             return ""
-        if self._failed:
-            raise ReplicaHalted(f"this replica contradicts the other validators and was stopped: {self._failed}")
+        if comet.contradiction:
+            why = f"this replica contradicts the other validators and was stopped: {comet.contradiction}"
+            self._log("error", why)
+            raise ReplicaHalted(why)
         return comet.failure or "cometbft ended"
 
     def _comet_log(self, level: str, message: str, reason: str) -> None:
-        failed = message == CONSENSUS_FAILURE
-        if failed:
-            self._failed = reason
         # What it calls errors are mostly peers coming and going.
-        self._log("error" if failed else "info", f"cometbft {level}: {message} {reason}".strip())
+        grave = bool(contradiction(message, reason))
+        self._log("error" if grave else "info", f"cometbft {level}: {message} {reason}".strip())
 
     def _misbehaviour(self, what: object) -> None:
         self._log("error", f"a validator was proven to have misbehaved: {what}")
