@@ -20,7 +20,7 @@ from dataclasses import dataclass, field, replace
 from sqlalchemy import Engine
 
 from anchor.errors import AnchorError
-from bridge.errors import BridgeError, DatabaseUnavailable, IngestError, LeaseLost, VersionConflict
+from bridge.errors import BridgeError, DatabaseUnavailable, IngestError, KeyDestroyed, LeaseLost, VersionConflict
 from bridge.process_identity import is_gone, process_name, process_prefix
 from bridge.services.conversion import (
     Converter,
@@ -58,6 +58,12 @@ OUTDATED = "outdated"
 
 CONFLICT = "conflict"
 """Issue code of a patient of whom another sex, birth date or identity number is stored, or who was merged away."""
+ERASED = "patient-erased"
+"""Refusal code of a message about a patient whose data were erased here."""
+ERASED_TEXT = (
+    "this patient's data were erased here, and nothing of the message was kept: new care needs a new patient number "
+    "in the source system / 该患者数据已在本节点销毁，消息内容未保留；如重新就诊，请在源系统使用新的患者编号"
+)
 
 _TEXTS = {
     "gender": "the sex differs from the one stored for this patient",
@@ -333,6 +339,9 @@ class InboxProcessor:
                 if self._inbox.retry(claim, Refusal("unavailable", "", error.message)) == RECEIVED:
                     run.hold(claim)
                 run.count(postponed=1)
+            elif isinstance(error, KeyDestroyed) and decided.subject is not None:
+                self._inbox.refuse_erased(claim, _refusal(error), decided.subject)
+                run.count(refused=1)
             else:
                 self._inbox.refuse(claim, _refusal(error), decided.issues)
                 run.count(refused=1)
@@ -388,6 +397,8 @@ def _contradictions(results: Sequence[PutResult]) -> list[dict[str, str]]:
 
 
 def _refusal(error: Exception) -> Refusal:
+    if isinstance(error, KeyDestroyed):
+        return Refusal(ERASED, "", ERASED_TEXT)
     if isinstance(error, AdapterError):
         return refusal_of(error)
     if isinstance(error, BridgeError):

@@ -218,6 +218,14 @@ class InboxClaims(InboxDesk):
         if execute_rows(connection, _REFUSE, rows) != len(rows):
             raise LeaseLost
 
+    def refuse_erased(self, claim: Claim, refusal: Refusal, subject: str) -> None:
+        """Mark a message about an erased subject failed and keep nothing of what it says; as ``refuse`` otherwise."""
+        refused = self.refused(claim, refusal)
+        with write_transaction(self._engine) as connection:
+            self.refuse_all(connection, [refused])
+            connection.execute(update(INBOX).where(INBOX.c.id == claim.id).values(subject=subject))
+            self.erase(connection, subject)
+
     def retry(self, claim: Claim, refusal: Refusal) -> State:
         """Put a message back after a fault that is not its own, later each time; dead after ``MAX_ATTEMPTS``.
 

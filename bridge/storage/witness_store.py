@@ -96,9 +96,6 @@ WITNESSED, CONFLICT = _table(WitnessedCheckpoint), _table(CheckpointConflict)
 HEARD, LOOK, TIMESTAMP = _table(HeardCheckpoint), _table(LedgerLook), _table(CheckpointTimestamp)
 
 
-_BYTES = ("first", "second", "transactions")
-
-
 @dataclass(frozen=True, slots=True)
 class Conflict:
     """Two checkpoints of one log that contradict each other, and who showed the second (``CheckpointConflict``)."""
@@ -168,9 +165,18 @@ def add_conflict(conn: Connection, conflict: Conflict) -> bool:
 def conflicts(conn: Connection) -> list[Conflict]:
     """Return all kept evidence of contradictions, oldest first."""
     rows = conn.execute(select(CONFLICT).order_by(CONFLICT.c.detected, CONFLICT.c.fingerprint)).all()
-    names = [name for name in Conflict.__slots__ if name not in _BYTES]
     return [
-        Conflict(**{name: getattr(r, name) for name in names}, **{name: bytes(getattr(r, name)) for name in _BYTES})
+        Conflict(
+            fingerprint=r.fingerprint,
+            origin=r.origin,
+            kind=r.kind,
+            source=r.source,
+            first=bytes(r.first),
+            second=bytes(r.second),
+            detected=r.detected,
+            acknowledged=r.acknowledged,
+            transactions=bytes(r.transactions),
+        )
         for r in rows
     ]
 

@@ -11,11 +11,12 @@ import orjson
 import pytest
 
 from anchor.gm import sm3
-from bridge.errors import DatabaseUnavailable, IngestError, Overloaded, VersionConflict
+from bridge.errors import Conflict, DatabaseUnavailable, IngestError, Overloaded, VersionConflict
 from bridge.process_identity import process_name
 from bridge.services.identity import IdentityService, subject_of
 from bridge.services.ingest import IngestService, acknowledgement_code
 from bridge.storage.database import write_transaction
+from bridge.storage.erasure import erase_subject
 from bridge.storage.inbox import Inbox, InboxFilter
 from bridge.storage.search_query import SearchQuery
 from fhir_adapters import ConversionResult, Issue, SourceProfile
@@ -402,16 +403,50 @@ def test_work_of_a_process_that_is_gone_is_taken_up_at_once(stores: Stores) -> N
     assert ingest.process(10).stored == 1
 
 
-def test_a_message_about_an_erased_patient_is_refused(stores: Stores) -> None:
+def erased(stores: Stores) -> IngestService:
+    """One patient's message is stored, the patient erased; the service that takes what comes later."""
     ingest = service(stores, lambda *_: bundle(patient()))
     ingest.receive("his", message(1))
     ingest.process(10)
     with write_transaction(stores.engine) as connection:
-        stores.keyring.destroy(connection, "Patient/p1")
-    ingest = service(stores, lambda *_: bundle(patient(gender="female")))
+        erase_subject(connection, stores.keyring, stores.inbox, "Patient/p1")
+    return service(stores, lambda *_: bundle(patient(gender="female")))
+
+
+def kept(stores: Stores) -> list[tuple[str, str, int]]:
+    with stores.engine.connect() as connection:
+        rows = connection.exec_driver_sql("SELECT state, code, length(raw) FROM inbox ORDER BY id").all()
+    return [(state, code, length) for state, code, length in rows]
+
+
+def test_a_message_about_an_erased_patient_is_refused_and_not_kept(stores: Stores) -> None:
+    ingest = erased(stores)
     answer = ingest.receive("his", message(2))
+    assert answer.accepted, "the sender has done its part"
     assert ingest.process(10).refused == 1
-    assert stores.inbox.show(answer.id).entry.code == "KeyDestroyed"
+    entry = stores.inbox.show(answer.id).entry
+    assert (entry.state, entry.code, entry.size) == ("failed", "patient-erased", 0)
+    assert "新的患者编号" in entry.reason
+    assert kept(stores) == [("stored", "", 0), ("failed", "patient-erased", 0)]
+    with stores.engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM resource_version").scalar() == 1
+
+
+def test_a_message_that_was_not_kept_is_not_run_again(stores: Stores) -> None:
+    ingest = erased(stores)
+    answer = ingest.receive("his", message(2))
+    ingest.process(10)
+    with pytest.raises(Conflict, match="erased"):
+        stores.inbox.rerun(answer.id)
+
+
+def test_other_patients_go_on_beside_an_erased_one(stores: Stores) -> None:
+    ingest = erased(stores)
+    ingest.receive("his", message(2, "100"))
+    other = service(stores, lambda *_: bundle(patient(id="p2")))
+    ingest.process(10)
+    other.receive("his", message(3, "200"))
+    assert other.process(10).stored == 1
 
 
 def test_rows_of_a_view_are_kept_once_and_come_back_as_read(stores: Stores) -> None:

@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from anchor.contracts import members
 from anchor.gm import PrivateKey
+from anchor.trust import Trust
 from anchor.verify import verify_receipt
 from bridge.cli import yiqiao
 from bridge.errors import Conflict, InvalidRequest, KeyDestroyed, NotFound
@@ -244,3 +245,46 @@ def test_the_command_asks_and_writes_the_receipt(node: Node, home: Path, tmp_pat
     trusted = trust(home, tmp_path)
     assert verify_receipt(receipt.read_bytes(), trusted, minimum="committed").kind == "record"
     assert run("fsck", "--home", home).exit_code == 0
+
+
+def adt(control: str, name: str) -> bytes:
+    return (
+        f"MSH|^~\\&|HIS|A|YQ|A|20260101080000||ADT^A08|{control}|P|2.5||||||UNICODE UTF-8\r"
+        f"EVN|A08|20260101080000\rPID|1||77^^^HIS^MR||{name}||19800101|M\rPV1|1|I|W1^101^1\r"
+    ).encode()
+
+
+def test_a_patient_who_returns_after_the_erasure_stays_erased(node: Node) -> None:
+    """The HIS repeats an old message and sends a new one: both are refused by name, neither is kept, and the receipt
+    from before still verifies."""
+
+    def sent(content: bytes) -> tuple[str, str]:
+        answer = node.ingest.receive("his", content)
+        assert answer.id is not None
+        while node.ingest.process(10).refused:
+            pass
+        entry = node.inbox.show(answer.id).entry
+        return entry.state, entry.code
+
+    first = adt("M1", SECRET)
+    assert sent(first) == ("stored", "")
+    node.anchoring.run()
+    node.witness.run()
+    with node.engine.connect() as connection:
+        (subject,) = connection.exec_driver_sql(
+            "SELECT DISTINCT subject FROM resource_version WHERE type = 'Patient' AND id NOT IN ('p1', 'p2')"
+        ).one()
+    before = node.receipts.for_record(*subject.split("/"), 1)
+    node.erasure.erase(subject, "patient-request")
+    assert sent(adt("M2", SECRET)) == ("failed", "patient-erased")
+    assert sent(adt("M2", SECRET)) == ("failed", "patient-erased"), "the same again"
+    sent(first)
+    with node.engine.connect() as connection:
+        kept = connection.exec_driver_sql("SELECT count(*) FROM inbox WHERE length(raw) > 0").scalar()
+        versions = connection.exec_driver_sql(
+            "SELECT count(*) FROM resource_version WHERE subject = ? AND length(sealed) > 0", (subject,)
+        ).scalar()
+    assert (kept, versions) == (0, 0)
+    trust = Trust.from_members("test-chain", 1, (), node.chain.state_with_prefix("member/").values()).dump()
+    assert verify_receipt(before, trust).state == "witnessed"
+    assert [each.kind for each in node.integrity.check().differences] == []
