@@ -14,6 +14,7 @@ from bridge.log import get_logger, where
 from bridge.outcomes import FHIR_JSON, INTERNAL_TEXT, RETRY_AFTER_SECONDS, operation_outcome, outcome_for
 from bridge.routes.certificates import certificates_blueprint
 from bridge.routes.consents import consent_blueprints
+from bridge.routes.directory import directory_blueprint
 from bridge.routes.exchange import exchange_blueprint
 from bridge.routes.fhir import fhir_blueprint
 from bridge.routes.gossip import carry_checkpoints
@@ -62,7 +63,13 @@ def _blueprints(node: Node, surface: Surface) -> list:  # type: ignore[type-arg]
     """The surfaces of this node, in the order of the documentation."""
     surfaces = [operations_blueprint(node), metadata_blueprint(node)]
     if surface == "web":
-        surfaces += [fhir_blueprint(node), messages_blueprint(node), soap_blueprint(node), *consent_blueprints(node)]
+        surfaces += [
+            directory_blueprint(node),
+            fhir_blueprint(node),
+            messages_blueprint(node),
+            soap_blueprint(node),
+            *consent_blueprints(node),
+        ]
         surfaces.append(reviews_blueprint(node))
     if surface == "peer" or not node.settings.peer_tls.enabled:
         surfaces += [exchange_blueprint(node), certificates_blueprint(node)]

@@ -44,6 +44,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "lookup": LazyCommand(
         "bridge.commands.exchange", "Find, request, receive and verify a patient's records elsewhere."
     ),
+    "pseudonyms": LazyCommand("bridge.commands.pseudonyms", "Replace the key of the pseudonyms, and follow it."),
     "grant": LazyCommand("bridge.commands.consent", "Record a patient's consent and grant access."),
     "amend": LazyCommand("bridge.commands.consent", "Change a grant."),
     "revoke": LazyCommand("bridge.commands.consent", "Revoke a grant."),

@@ -89,6 +89,14 @@ class KeyStore:
         except OSError as error:
             raise SettingsError(f"{self.directory} cannot be written ({error.strerror}) / 无法写入密钥目录") from error
 
+    def retire(self, name: str, mark: str) -> None:
+        """Take a key out of use: its file stays as ``<name>.<mark>``."""
+        try:
+            (self.directory / name).rename(self.directory / f"{name}.{mark}")
+            _sync(self.directory)
+        except OSError as error:
+            raise SettingsError(f"{self.directory} cannot be written ({error.strerror}) / 无法写入密钥目录") from error
+
     def retired(self, name: str) -> list[str]:
         """Return the file names of the retired keys of a name."""
         return [each for each in self.names(f"{name}.*") if each != name + NEW]

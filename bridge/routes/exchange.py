@@ -41,9 +41,14 @@ def _add_authority(blueprint: Blueprint, node: Any) -> None:
     def pseudonyms() -> Response:
         """Compute pseudonyms."""
         _only_authority(node)
-        body = _body("scope", "identifiers")
-        identifiers = [(_field(each, "system"), _field(each, "value")) for each in _list(body["identifiers"])]
-        return _json({"pids": node.pseudonyms.compute(_member(), _text(body["scope"]), identifiers)})
+        return _json({"pids": node.pseudonyms.compute(_member(), *_identifiers())})
+
+    @blueprint.post("/pseudonyms/served")
+    @requires("exchange.peer")
+    def served() -> Response:
+        """Compute pseudonyms under every version of the key that is served, for a lookup."""
+        _only_authority(node)
+        return _json({"pids": node.pseudonyms.compute_served(_member(), *_identifiers())})
 
     @blueprint.post("/locate")
     @requires("exchange.peer")
@@ -84,6 +89,13 @@ def _body(*names: str) -> dict[str, Any]:
     if not isinstance(value, dict) or set(value) != set(names):
         raise InvalidRequest(f"the body has exactly the fields {', '.join(names)}")
     return value
+
+
+def _identifiers() -> tuple[str, list[tuple[str, str]]]:
+    body = _body("scope", "identifiers")
+    return _text(body["scope"]), [
+        (_field(each, "system"), _field(each, "value")) for each in _list(body["identifiers"])
+    ]
 
 
 def _list(value: Any) -> list[Any]:

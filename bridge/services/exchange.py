@@ -165,12 +165,13 @@ class ExchangeService:
         if holder is not None:
             subject = self._sealed(holder, system, value)
             return LookupResult((self._ask(holder, subject, asking, tell),))
-        pid = self._pseudonyms.pids([(system, value)])[0]
-        holders = [each["org"] for each in self._localisation.locate(pid)]
-        if grant is not None:
-            holders = self._holder_of(grant, holders)
+        pids: dict[str, str] = {}  # holder -> pseudonym under which it registered, the newest one first
+        for pid in self._pseudonyms.served((system, value)):
+            for each in self._localisation.locate(pid):
+                pids.setdefault(each["org"], pid)
+        holders = list(pids) if grant is None else self._holder_of(grant, list(pids))
         tell(f"{len(holders)} institution(s) hold records / 有 {len(holders)} 家机构持有记录")
-        return LookupResult(tuple(self._ask(holder, pid, asking, tell) for holder in holders))
+        return LookupResult(tuple(self._ask(each, pids[each], asking, tell) for each in holders))
 
     def answer(self, request: bytes, caller: str) -> Answer:
         """Answer a signed request of the member ``caller`` (``ReleaseService.answer``) within its quota.

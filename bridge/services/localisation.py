@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from bridge.storage.records import RecordStore
 
 MAX_ENTRIES = 500  # pseudonyms of one registration: some 50 kB
+REREGISTERED_PATIENTS = 200  # patients registered anew at a time after a rotation: one request for their pseudonyms
 RUN_PATIENTS = 2_000  # patients of one run of the job; the next run takes the next ones
 OVERLAP_MILLISECONDS = 60_000  # a transaction may commit this much later than the time it wrote
 SETTLING_MILLISECONDS = 1_000  # how long after its time a version may still be joined by another of the same time
@@ -200,6 +201,55 @@ class LocalisationRegistrar:
         """Register changed patients and return how many; what could not be registered is taken up by the next run."""
         with read_transaction(self._engine) as connection:
             changed = self._changed(connection)
+            newest = connection.execute(select(func.max(_PSEUDONYM.c.version))).scalar()
+            room = max(0, REREGISTERED_PATIENTS - len(changed))  # the authority's key was replaced: move on with it
+            changed += [] if newest is None else self._stale(connection, newest, room, changed)
+        return self._register(changed)
+
+    def reregister(self, progress: Callable[[int, int], None] = lambda _done, _total: None) -> int:
+        """Register every patient that stands under an earlier version of the authority's key anew; return how many.
+
+        Interrupted, it goes on where it was: a patient's row says under which version it stands. ``progress`` is told
+        how many are done of how many.
+        """
+        done, total = 0, 1
+        with read_transaction(self._engine) as connection:
+            oldest = connection.execute(select(func.min(_PSEUDONYM.c.version))).scalar()
+            batch = [] if oldest is None else self._stale(connection, oldest + 1, REREGISTERED_PATIENTS)
+        while batch:  # what the authority answers to the first batch says what the newest version is
+            self._register(batch)
+            with read_transaction(self._engine) as connection:
+                newest = connection.execute(select(func.max(_PSEUDONYM.c.version))).scalar() or 0
+                if newest == oldest:
+                    return 0
+                done += len(batch)
+                total = done + self._count_stale(connection, newest)
+                batch = self._stale(connection, newest, REREGISTERED_PATIENTS)
+            progress(done, total)
+        return done
+
+    def _stale(
+        self, connection: Connection, newest: int, count: int, but: Sequence[tuple[str, int]] = ()
+    ) -> list[tuple[str, int]]:
+        """Return (patient id, newest update) of patients registered under a version before ``newest``."""
+        rows = connection.execute(
+            select(_PSEUDONYM.c.patient_id, func.max(_LOCALISED.c.updated).label("updated"))
+            .join_from(_PSEUDONYM, _LOCALISED, _PSEUDONYM.c.patient_id == _LOCALISED.c.patient_id)
+            .where(_PSEUDONYM.c.version < newest, _PSEUDONYM.c.patient_id.not_in([patient for patient, _ in but]))
+            .group_by(_PSEUDONYM.c.patient_id)
+            .order_by(_PSEUDONYM.c.patient_id)
+            .limit(count)
+        )
+        return [(row.patient_id, row.updated) for row in rows]
+
+    @staticmethod
+    def _count_stale(connection: Connection, newest: int) -> int:
+        stale = select(func.count(_PSEUDONYM.c.patient_id.distinct())).where(_PSEUDONYM.c.version < newest)
+        return int(connection.execute(stale).scalar_one())
+
+    def _register(self, changed: Sequence[tuple[str, int]]) -> int:
+        """Register patients, withdraw what they no longer are, and note both."""
+        with read_transaction(self._engine) as connection:
             known = self._known(connection, [patient for patient, _ in changed])
             facts = [(patient, newest, self._types(connection, patient)) for patient, newest in changed]
         work = [self._registration(patient, newest, types, known.get(patient)) for patient, newest, types in facts]
@@ -298,6 +348,7 @@ class LocalisationRegistrar:
                 "patient_id": patient,
                 "pid_blind": self._keyring.blind("pid", pid),
                 "pid_sealed": self._keyring.seal(connection, f"Patient/{patient}", pid.encode(), _aad(patient)),
+                "version": int(pid.partition(".")[0]),
                 "categories": categories,
                 "state": "registered",
                 "updated": now,

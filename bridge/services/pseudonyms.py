@@ -15,17 +15,17 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, Table, select, update
+from sqlalchemy import Connection, Engine, Table, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from anchor import canonical, gm
-from bridge.errors import InvalidRequest, PeerRejected, QuotaExceeded, SettingsError
+from bridge.errors import Conflict, InvalidRequest, PeerRejected, QuotaExceeded, SettingsError
 from bridge.keys.store import KeyStore, in_turn
 from bridge.services.audit_event import Party
-from bridge.storage.database import transact
-from bridge.storage.exchange import PseudonymUse
+from bridge.storage.database import read_transaction, transact
+from bridge.storage.exchange import Localisation, PseudonymUse
 from fhir_adapters.identifiers import IDENTIFIER_KINDS, check_resident_id, full_width_to_ascii
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ DAILY_QUOTA = (
 MAX_VALUE_CHARACTERS = 64
 SECONDS_A_DAY = 86_400
 PATH = "/exchange/v1/pseudonyms"
+SERVED_PATH = f"{PATH}/served"
+RETIRED = "retired"  # the mark of a key file that is no longer served
 
 ID_CARD_SYSTEM = IDENTIFIER_KINDS["id-card"].system
 HEALTH_CARD_SYSTEM = IDENTIFIER_KINDS["health-card"].system
@@ -49,6 +51,7 @@ SYSTEMS = (ID_CARD_SYSTEM, HEALTH_CARD_SYSTEM, IDENTIFIER_KINDS["ehc-id"].system
 _SCOPE = re.compile(r"[a-z0-9][a-z0-9.-]{0,31}")
 _VALUE = re.compile(r"[0-9A-Z-]{4,64}")
 _USE: Table = PseudonymUse.__table__  # type: ignore[attr-defined]
+_INDEX: Table = Localisation.__table__  # type: ignore[attr-defined]
 
 Identifier = tuple[str, str]
 
@@ -97,6 +100,13 @@ class PseudonymService:
         Raises ``InvalidRequest`` for an identifier that has none and ``QuotaExceeded`` when the member's quota of the
         day is used up; both are recorded, without the identifiers.
         """
+        return [pids[0] for pids in self.compute_served(org, scope, identifiers)]
+
+    def compute_served(self, org: str, scope: str, identifiers: Sequence[Identifier]) -> list[list[str]]:
+        """Return each identifier's pseudonyms under every version of the key that is served, newest first.
+
+        While holders register anew after a rotation, a lookup has to know both. Raises as ``compute`` does.
+        """
         if not _SCOPE.fullmatch(scope):
             raise InvalidRequest("scope is not of its form")
         if not 0 < len(identifiers) <= MAX_BATCH:
@@ -106,22 +116,45 @@ class PseudonymService:
         if not self._charge(org, len(wanted)):
             self._audit.record("operation", client=Party(org), outcome="4", query=note)
             raise QuotaExceeded("this member's quota of pseudonyms for today is used up / 今日假名配额已用完")
-        version, key = self.key(scope)
+        keys = [(version, self._key(scope, version)) for version in self.versions(scope)]
         self._audit.record("operation", client=Party(org), query=note)
-        return [pseudonym(key, scope, version, identifier) for identifier in wanted]
+        return [[pseudonym(key, scope, version, identifier) for version, key in keys] for identifier in wanted]
 
-    def key(self, scope: str) -> tuple[int, bytes]:
-        """Return the newest key of a scope and its version, making version 1 when there is none."""
+    def versions(self, scope: str) -> list[int]:
+        """Return the versions of a scope's key that are served, newest first; version 1 when there is none yet."""
         pattern = re.compile(rf"pseudonym-{re.escape(scope)}-([0-9]{{1,6}})\.key")
         found = [pattern.fullmatch(name) for name in self._keys.names(f"pseudonym-{scope}-*.key")]
-        version = max((int(match[1]) for match in found if match), default=1)
-        return version, self._key(scope, version)
+        return sorted((int(match[1]) for match in found if match), reverse=True) or [1]
 
     def rotate(self, scope: str) -> int:
-        """Make the next key of a scope and return its version; holders register anew under it at their next run."""
-        version, _ = self.key(scope)
-        self._key(scope, version + 1)
-        return version + 1
+        """Make the next key of a scope and return its version.
+
+        The earlier versions stay served until they are retired: holders register their patients anew meanwhile.
+        """
+        if not _SCOPE.fullmatch(scope):
+            raise InvalidRequest("scope is not of its form")
+        newest = self.versions(scope)[0]
+        self._key(scope, newest)
+        self._key(scope, newest + 1)
+        return newest + 1
+
+    def registered(self, version: int) -> int:
+        """Return how many registrations of the localisation index stand under a version of the key."""
+        under = select(func.count()).select_from(_INDEX).where(_INDEX.c.pid.startswith(f"{version}.", autoescape=True))
+        with read_transaction(self._engine) as connection:
+            return int(connection.execute(under).scalar_one())
+
+    def retire(self, scope: str, version: int) -> None:
+        """Stop serving a version; the newest one, and one that holders still use, are refused with ``Conflict``."""
+        versions = self.versions(scope)
+        if version == versions[0] or version not in versions:
+            raise Conflict("only an earlier version that is still served can be retired / 只能停用仍在使用的旧版本")
+        if waiting := self.registered(version):
+            raise Conflict(
+                f"{waiting} registrations stand under version {version}; their holders register them anew first "
+                f"(yiqiao pseudonyms reregister) / 仍有 {waiting} 条登记使用该版本"
+            )
+        self._keys.retire(f"pseudonym-{scope}-{version}.key", RETIRED)
 
     def _key(self, scope: str, version: int) -> bytes:
         """Return a key, made now when it is not there; two processes that make it at once get the same."""
@@ -162,13 +195,30 @@ class PseudonymClient:
             found += self._own.compute(self._org, self._scope, batch) if self._own else self._ask(batch)
         return found
 
+    def served(self, identifier: Identifier) -> list[str]:
+        """Return the pseudonyms of one identifier under every served version of the key, newest first."""
+        wanted = [normalised(*identifier)]
+        if self._own:
+            return self._own.compute_served(self._org, self._scope, wanted)[0]
+        (pids,) = self._answers(SERVED_PATH, wanted)
+        if not isinstance(pids, list) or not pids or not all(isinstance(pid, str) for pid in pids):
+            raise PeerRejected("bad-answer", "the authority's answer cannot be understood")
+        return pids
+
     def _ask(self, batch: Sequence[Identifier]) -> list[str]:
+        pids = self._answers(PATH, batch)
+        if not all(isinstance(pid, str) for pid in pids):
+            raise PeerRejected("bad-answer", "the authority's answer cannot be understood")
+        return pids
+
+    def _answers(self, path: str, batch: Sequence[Identifier]) -> list[Any]:
+        """Ask the authority and return its list of as many answers as there are identifiers."""
         if not self._authority:
             raise SettingsError("exchange.authority is not set: this node has no pseudonym service / 未配置主管机构")
         identifiers = [{"system": system, "value": value} for system, value in batch]
         body = canonical.dump({"scope": self._scope, "identifiers": identifiers})
-        answer = canonical.load(self._peers.post(self._authority, PATH, body))
+        answer = canonical.load(self._peers.post(self._authority, path, body))
         pids = answer.get("pids") if isinstance(answer, dict) else None
-        if not isinstance(pids, list) or len(pids) != len(batch) or not all(isinstance(pid, str) for pid in pids):
+        if not isinstance(pids, list) or len(pids) != len(batch):
             raise PeerRejected("bad-answer", "the authority's answer cannot be understood")
         return pids

@@ -62,7 +62,7 @@ class Localisation(SQLModel, table=True):
 class LocalPseudonym(SQLModel, table=True):
     """A pseudonym of a patient of this node; ``pid_blind`` finds it, ``pid_sealed`` keeps it for a withdrawal.
 
-    ``patient_updated`` and ``categories`` are what was registered last, so that a later run sees what changed.
+    ``categories`` is what was registered last, ``version`` that of the authority's key.
     """
 
     __tablename__ = "local_pseudonym"
@@ -71,6 +71,7 @@ class LocalPseudonym(SQLModel, table=True):
     patient_id: str = Field(index=True, max_length=64)
     pid_blind: bytes = Field(index=True)
     pid_sealed: bytes
+    version: int = Field(index=True)
     categories: str
     state: str = Field(max_length=16)
     updated: int = Field(sa_type=BigInteger)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import InvalidRequest, KeyDestroyed, Overloaded
+from bridge.errors import InvalidRequest, KeyDestroyed, Overloaded, QuotaExceeded
 from bridge.keys.store import KeyStore
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
@@ -154,7 +154,7 @@ def _down(_: Any) -> None:
 def test_the_quota_holds_on_both_databases(stores: Stores, tmp_path: Path) -> None:
     service = PseudonymService(stores.engine, KeyStore(tmp_path), audit(stores), stores.clock, daily_quota=2)
     service.compute("B", "default", [(ID_CARD_SYSTEM, RESIDENT)] * 2)
-    with pytest.raises(Overloaded):
+    with pytest.raises(QuotaExceeded):
         service.compute("B", "default", [(ID_CARD_SYSTEM, RESIDENT)])
 
 

@@ -214,8 +214,8 @@ def test_an_index_that_does_not_answer_is_reported_and_stops_nothing(node: Node)
     with node.engine.begin() as conn:
         sealed = node.keyring.seal(conn, "Patient/p1", b"1." + b"a" * 64, b"yiqiao/pid|p1")
         conn.exec_driver_sql(
-            "INSERT INTO local_pseudonym (patient_id, pid_blind, pid_sealed, categories, state, updated)"
-            " VALUES ('p1', x'00', ?, '[]', 'registered', 1)",
+            "INSERT INTO local_pseudonym (patient_id, pid_blind, pid_sealed, version, categories, state, updated)"
+            " VALUES ('p1', x'00', ?, 1, '[]', 'registered', 1)",
             (sealed,),
         )
     service = ErasureService(
