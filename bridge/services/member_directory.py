@@ -125,7 +125,7 @@ def _role(role: str) -> dict[str, Any]:
 def _fits(resource: Mapping[str, Any], name: str, value: str) -> bool:
     """Whether a resource has a parameter's value (http://hl7.org/fhir/R4/search.html: token, string, reference)."""
     if name == "_id":
-        return resource["id"] == value
+        return bool(resource["id"] == value)
     if name == "name":
         return str(resource["name"]).casefold().startswith(value.casefold())
     if name in ("active", "status"):
