@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from sqlalchemy import Connection, Engine, Row, Select, literal_column, or_, select, update
+from sqlalchemy import Connection, Engine, Row, Select, bindparam, literal_column, or_, select, update
 
 from bridge.errors import KeyDestroyed, LeaseLost
 from bridge.storage.bulk import execute_rows
@@ -60,6 +60,12 @@ _CLAIMED = (
 
 _EARLIER = INBOX.alias("earlier")
 
+_DUE = (
+    select(literal_column("1"))
+    .where(INBOX.c.state == RECEIVED_ONLY, INBOX.c.finished.is_(None), INBOX.c.available <= bindparam("now"))
+    .limit(1)
+)
+
 
 @dataclass(frozen=True, slots=True)
 class LoadedMessage:
@@ -100,6 +106,9 @@ class InboxClaims(InboxDesk):
         At first at most one of each patient; where these are fewer than the limit, those that follow them directly.
         Claims of one patient are in order and must be stored, or given back, in it.
         """
+        with read_transaction(self._engine) as connection:  # who only looks holds up no sender
+            if connection.execute(_DUE, {"now": self._now()}).first() is None:
+                return []
         return transact(self._engine, lambda connection: self._claim(connection, worker, limit))
 
     def _claim(self, connection: Connection, worker: str, limit: int) -> list[Claim]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -11,7 +12,7 @@ import orjson
 import pytest
 
 from anchor.gm import sm3
-from bridge.errors import Conflict, DatabaseUnavailable, IngestError, Overloaded, VersionConflict
+from bridge.errors import Conflict, DatabaseUnavailable, IngestError, Overloaded, StorageError, VersionConflict
 from bridge.process_identity import process_name
 from bridge.services.identity import IdentityService, subject_of
 from bridge.services.ingest import IngestService, acknowledgement_code
@@ -577,3 +578,64 @@ def test_a_postponed_message_holds_its_patient_and_nobody_else(stores: Stores, m
     assert ingest.process(10).stored == 2
     assert people(stores)["100"]["name"][0]["family"] == "乙"
     assert stores.scalar("SELECT max(crashes) FROM inbox") == 0, "what was given back was not lost"
+
+
+@pytest.mark.parametrize(
+    ("fault", "states"),
+    [
+        pytest.param(None, ["stored"] * 6, id="nothing fails"),
+        pytest.param(VersionConflict(), ["stored"] * 6, id="a lost race, once"),
+        pytest.param(StorageError(), ["stored"] * 6, id="a fault of the transaction, once: each is stored by itself"),
+    ],
+)
+def test_what_is_converted_while_the_last_is_written_keeps_its_order(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch, fault: Exception | None, states: list[str]
+) -> None:
+    monkeypatch.setattr("bridge.services.processing.MESSAGES_PER_TRANSACTION", 2)
+    ingest = service(stores)
+    numbers = [ingest.receive("his", admitted(number, "100", f"名{number}")).id for number in range(1, 7)]
+    apply, faults = stores.records.apply, [fault] if fault else []
+
+    def failing(connection: Any, plan: Any) -> Any:
+        if faults:
+            raise faults.pop()
+        return apply(connection, plan)
+
+    monkeypatch.setattr(stores.records, "apply", failing)
+    with ThreadPoolExecutor(1) as committer:
+        ingest.commit_with(committer)
+        done = ingest.process(10)
+    assert (done.claimed, done.stored, done.refused) == (6, 6, 0)
+    assert [stores.inbox.show(number).entry.state for number in numbers if number] == states
+    versions = stores.records.history("Patient", _patient_id(stores)).entries
+    told = [each.resource()["name"][0]["family"] for each in versions]
+    assert told == [f"名{number}" for number in range(6, 0, -1)]
+
+
+def test_the_database_gone_while_a_transaction_is_written_holds_up_its_patients_only(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bridge.services.processing.MESSAGES_PER_TRANSACTION", 1)
+    ingest = service(stores)
+    first = ingest.receive("his", admitted(1, "100", "甲"))
+    second = ingest.receive("his", admitted(2, "100", "乙"))
+    other = ingest.receive("his", admitted(3, "200", "丙"))
+    apply = stores.records.apply
+
+    def failing(connection: Any, plan: Any) -> Any:
+        if any(change.after.arrival == first.id for change in plan.changes):
+            raise DatabaseUnavailable
+        return apply(connection, plan)
+
+    with monkeypatch.context() as patched, ThreadPoolExecutor(1) as committer:
+        patched.setattr(stores.records, "apply", failing)
+        ingest.commit_with(committer)
+        done = ingest.process(10)
+    assert (done.stored, done.postponed) == (1, 1)
+    assert stores.inbox.show(second.id).entry.state == "received"
+    assert stores.inbox.show(other.id).entry.state == "stored"
+    stores.clock.forward(2)
+    with ThreadPoolExecutor(1) as committer:
+        ingest.commit_with(committer)
+        assert ingest.process(10).stored == 2
+    assert people(stores)["100"]["name"][0]["family"] == "乙"
