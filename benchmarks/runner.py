@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.measure import Comparison
 
-NAMES = ("conversion", "cda", "hashing", "signatures", "mllp", "ingest", "ledger", "evidence")
+NAMES = ("conversion", "cda", "hashing", "signatures", "mllp", "ingest", "ledger", "cometbft", "evidence")
 
 
 def run_benchmarks(names: Sequence[str], seconds: float, json_file: Path | None) -> int:

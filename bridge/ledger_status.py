@@ -1,21 +1,16 @@
-"""What a member and an outsider want to know of a replicated ledger: its condition, and whom to trust about it."""
+"""What a member wants to know of its replica of the ledger: its condition."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
-from anchor.chain.client import ChainClient
 from anchor.chain.cometbft import node_files
 from anchor.chain.cometbft.client import CometChain
-from anchor.errors import ChainCorrupt, ChainError
-from anchor.trust import Trust, majority
+from anchor.errors import ChainError
 from bridge.errors import InvalidRequest
 from bridge.replica_process import comet_home
 from bridge.settings import Settings
-
-MAX_MEMBERS = 1_000
 
 
 def ledger_status(settings: Settings) -> dict[str, Any]:
@@ -73,29 +68,3 @@ def status_text(found: dict[str, Any]) -> str:
     if found["block_age_seconds"] is not None:
         lines.insert(2, f"  last block {found['block_age_seconds']} s ago")
     return "\n".join(lines)
-
-
-def trust_of(
-    chain: ChainClient,
-    chain_id: str,
-    quorum: int | None,
-    mandatory: tuple[str, ...],
-    timestamping: tuple[bytes, ...] = (),
-) -> Trust:
-    """Return the trust file of a ledger as it is now: members, and every set of validators there has been.
-
-    ``timestamping``: DER certificates of the time-stamping authorities that the consortium trusts.
-    """
-    members = list(chain.state_with_prefix("member/", MAX_MEMBERS).values())
-    sets = list(_validator_sets(chain))
-    return Trust.from_members(chain_id, quorum or majority(members), mandatory, members, timestamping, sets)
-
-
-def _validator_sets(chain: ChainClient) -> Iterator[dict[str, Any]]:
-    """Yield every set of validators there has been, in order; none on a ledger that no one votes on."""
-    newest = chain.state("validators")
-    for number in range(1, (newest["number"] if newest else 0) + 1):
-        found = chain.state(f"validators/{number}")
-        if found is None:
-            raise ChainCorrupt(f"the ledger's state lacks the set of validators {number}")
-        yield found

@@ -83,6 +83,7 @@ class Node:
     p2p_port: int
     process: subprocess.Popen[bytes] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    log_file: Path | None = None
 
     @property
     def url(self) -> str:
@@ -99,7 +100,7 @@ class Node:
     def start(self) -> None:
         """Start the replica's process; its log goes to replica.log."""
         (self.folder / "node.json").write_text(json.dumps(self.settings))
-        with (self.folder / "replica.log").open("ab") as log:
+        with self._log_file().open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "tests.comet_node", str(self.folder)],
                 cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
@@ -121,7 +122,10 @@ class Node:
         return code
 
     def log(self) -> str:
-        return (self.folder / "replica.log").read_text("utf-8", "replace")
+        return self._log_file().read_text("utf-8", "replace")
+
+    def _log_file(self) -> Path:
+        return self.log_file or self.folder / "replica.log"
 
     def rpc(self) -> CometRpc:
         return CometRpc(self.url, timeout_seconds=5)
@@ -206,11 +210,11 @@ class Network:
         self.close()
 
 
-def registration(node: Node) -> dict[str, Any]:
-    """Return the body with which a node's member registers it."""
+def registration(node: Node, home: Path | None = None) -> dict[str, Any]:
+    """Return the body with which a node's member registers it; ``home``: where the key is that is not in use yet."""
     key = node.identity.key.hex()
     message = nodes.registration_message(CHAIN, node.org, key, node.identity.node)
-    proof = node_files.read_validator_key(node.home).sign(message).hex()
+    proof = node_files.read_validator_key(home or node.home).sign(message).hex()
     return {"key": key, "node": node.identity.node, "address": f"127.0.0.1:{node.p2p_port}", "proof": proof}
 
 

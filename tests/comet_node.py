@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from pathlib import Path
 
 from anchor.chain.cometbft import node_files
+from anchor.chain.cometbft.messages import PROPOSAL_ACCEPT
 from anchor.chain.cometbft.replica import Replica, ReplicaOptions
 from anchor.errors import ChainError
+from anchor.ledger import BlockResult
 from anchor.protobuf import Message
 from tests.ledger_consortium import sign_key
 
@@ -30,16 +33,38 @@ def diverge() -> None:
     Application.handle = lie  # type: ignore[method-assign]
 
 
-def fill_disk() -> None:
-    """Let every durable write of a block fail as SQLite fails on a full disk."""
-    from anchor.chain.cometbft.replica_file import ReplicaFile
+def crash(when: str) -> None:
+    """End this process by SIGKILL in the Commit of the next block that holds transactions."""
+    from anchor.chain.cometbft.replica_store import ReplicaStore
 
-    def fail(self: ReplicaFile, height: int) -> None:
-        self._db.execute("PRAGMA max_page_count = 1")
-        self._db.execute("CREATE TABLE filler AS WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n"
-                         " LIMIT 100000) SELECT i, randomblob(4000) AS b FROM n")  # fmt: skip
+    persist = ReplicaStore.persist
 
-    ReplicaFile.set_comet_height = fail  # type: ignore[method-assign]
+    def end(self: ReplicaStore, block: BlockResult | None, comet_height: int) -> None:
+        if block is not None and when == "before-persisting":
+            os.kill(os.getpid(), signal.SIGKILL)
+        persist(self, block, comet_height)
+        if block is not None:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    ReplicaStore.persist = end  # type: ignore[method-assign]
+
+
+def lie() -> None:
+    """Make this process a proposer whose blocks are never right, and which finds them so."""
+    from anchor.chain.cometbft.application import Application
+    from anchor.chain.cometbft.messages import ResponsePrepareProposal, ResponseProcessProposal
+
+    handle = Application.handle
+
+    def propose(self: Application, request: Message) -> Message:
+        answer = handle(self, request)
+        if isinstance(answer, ResponsePrepareProposal):
+            answer.txs = [*answer.txs, b"\x01no pack at all"]
+        if isinstance(answer, ResponseProcessProposal):
+            answer.status = PROPOSAL_ACCEPT
+        return answer
+
+    Application.handle = propose  # type: ignore[method-assign]
 
 
 def main(folder: Path) -> int:
@@ -58,13 +83,16 @@ def main(folder: Path) -> int:
             sync_servers=tuple(settings.get("sync_servers", ())),
             trust=tuple(settings["trust"]) if "trust" in settings else None,
         ),
-        bootstrap=frozenset(settings["peers"]),
+        binary=settings.get("binary", "cometbft"),
+        bootstrap=frozenset(settings.get("bootstrap", settings["peers"])),
         snapshot_interval=settings.get("snapshot_interval", 1_000),
     )
     if settings.get("diverge"):
         diverge()
-    if settings.get("full"):
-        fill_disk()
+    if when := settings.get("crash"):
+        crash(when)
+    if settings.get("lie"):
+        lie()
     replica = Replica(options, sign_key(settings["org"]), lambda level, text: print(level, text, flush=True))
     signal.signal(signal.SIGTERM, lambda *_: replica.stop())
     try:

@@ -76,7 +76,13 @@ class Health:
 
 
 class ChainClient(Protocol):
-    """Submits to and reads from the consortium ledger; every method but ``health`` may raise ``ChainUnavailable``."""
+    """Submits to and reads from the consortium ledger; every method but ``health`` may raise ``ChainUnavailable``.
+
+    ``lag_seconds``: for how long, at most in ordinary operation, what another member knows to be committed may not be
+    seen here yet; 0 where all read one ledger.
+    """
+
+    lag_seconds: float
 
     def submit(self, envelopes: Sequence[bytes]) -> list[TransactionResult]:
         """Submit signed transactions in order and wait until each is committed or refused; safe to repeat."""

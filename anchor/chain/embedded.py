@@ -51,6 +51,8 @@ class EmbeddedChain:
     itself: the last blocks, the state root and the log root are recomputed on opening, the rest by ``embedded_replay``.
     """
 
+    lag_seconds = 0.0
+
     def __init__(
         self,
         path: str | Path,

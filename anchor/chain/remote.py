@@ -40,6 +40,8 @@ class RemoteChain:
     and each wait for data. Threads may share an instance.
     """
 
+    lag_seconds = 0.0
+
     def __init__(
         self,
         base_url: str,

@@ -14,38 +14,43 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from bridge.demo.report import Report
     from bridge.demo.scenario import Scenario
 
 
 @click.command("demo")
 @click.option("--home", type=click.Path(path_type=Path, file_okay=False),
               help="Keep the nodes' homes here; new or empty.  [default: a temporary folder, removed]")  # fmt: skip
+@click.option("--engine", type=click.Choice(["embedded", "cometbft"]), default="embedded", show_default=True,
+              help="embedded: the authority hosts the ledger; cometbft: four members replicate it.")  # fmt: skip
 @click.option("--keep-serving", is_flag=True, help="Stay up after the checks, until Ctrl-C.")
 @click.option(
     "--json", "json_file", type=click.Path(path_type=Path, dir_okay=False), help="Write the report to this file."
 )
-def demo(home: Path | None, keep_serving: bool, json_file: Path | None) -> None:
+def demo(home: Path | None, engine: str, keep_serving: bool, json_file: Path | None) -> None:
     """Run the main job on this machine: an authority and two hospitals as real processes on loopback.
 
+    With --engine cometbft an insurer is the fourth validator; the program cometbft must be installed.
     Exit code 0: every check passed; 1: one did not.
 
     \b
     Example:
       yiqiao demo
+      yiqiao demo --engine cometbft
       yiqiao demo --home ./demo-home --keep-serving --json demo.json
     """
     from rich.console import Console
 
     from bridge.demo.report import Report
-    from bridge.demo.scenario import Scenario
 
+    binary = _find_cometbft() if engine == "cometbft" else ""
     if home is not None and home.exists() and any(home.iterdir()):
         raise click.ClickException(f"{home} is not empty; choose a new folder / 目录非空，请换一个目录")
     folder = (home or Path(tempfile.mkdtemp(prefix="yiqiao-demo-"))).resolve()
     folder.mkdir(parents=True, exist_ok=True)
     report = Report(Console(highlight=False))
     signal.signal(signal.SIGTERM, _interrupt)
-    scenario = Scenario(folder, report)
+    scenario = _scenario(folder, report, binary)
     _play(scenario, keep_serving)
     report.close()
     if json_file is not None:
@@ -56,6 +61,23 @@ def demo(home: Path | None, keep_serving: bool, json_file: Path | None) -> None:
     else:
         click.echo(f"homes and logs: {folder}")
     sys.exit(1 if report.failed else 0)
+
+
+def _find_cometbft() -> str:
+    from anchor.chain.cometbft.process import find_binary
+    from anchor.errors import ChainUnavailable
+
+    try:
+        return find_binary()
+    except ChainUnavailable as error:
+        raise click.ClickException(f"{error} / 未找到 cometbft 程序，请先安装") from None
+
+
+def _scenario(folder: Path, report: Report, binary: str) -> Scenario:
+    from bridge.demo.replicated import ReplicatedScenario
+    from bridge.demo.scenario import Scenario
+
+    return ReplicatedScenario(folder, report, binary) if binary else Scenario(folder, report)
 
 
 def _play(scenario: Scenario, keep_serving: bool) -> None:

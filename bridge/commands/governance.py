@@ -245,13 +245,13 @@ def trust(home: Path, out: Path, quorum: int | None, mandatory: tuple[str, ...],
     Example:
       yiqiao trust --home ~/node --out trust.json
     """
-    from bridge.ledger_status import trust_of
+    from anchor.chain.ledger_trust import trust_of
     from bridge.services.timestamping import read_certificates
     from bridge.wiring import open_node
 
     with open_node(home) as node:
         stamping = tuple(each for file in tsa for each in read_certificates(file))
-        built = trust_of(node.chain, node.settings.ledger.chain, quorum, mandatory, stamping)
+        built = trust_of(node.chain, node.settings.ledger.chain, quorum or 0, mandatory, stamping)
     out.write_bytes(built.dump())
     click.echo(f"wrote {out}; compare its fingerprint over another channel / 请通过其他渠道核对指纹")
     click.echo(built.fingerprint())

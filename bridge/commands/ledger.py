@@ -281,11 +281,11 @@ def export_trust(home: Path, out: Path, quorum: int | None, mandatory: tuple[str
     Example:
       yiqiao ledger export-trust --home ~/node --out trust.json
     """
-    from bridge.ledger_status import trust_of
+    from anchor.chain.ledger_trust import trust_of
     from bridge.wiring import open_node
 
     with open_node(home) as node:
-        built = trust_of(node.chain, node.settings.ledger.chain, quorum, mandatory)
+        built = trust_of(node.chain, node.settings.ledger.chain, quorum or 0, mandatory)
     out.write_bytes(built.dump())
     click.echo(f"wrote {out}; compare its fingerprint over another channel / 请通过其他渠道核对指纹")
     click.echo(built.fingerprint())

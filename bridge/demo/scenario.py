@@ -31,8 +31,13 @@ idle_seconds = 0.05
 """
 
 
+NUMBER_WORDS = {3: "three", 4: "four"}
+
+
 class Scenario:
-    """Three nodes below one folder, and the steps that use them."""
+    """Three nodes below one folder, and the steps that use them. The authority hosts the ledger."""
+
+    founding = ("An authority founds a consortium and admits two hospitals", "主管机构建立联盟，接纳两家医院")
 
     def __init__(self, folder: Path, report: Report) -> None:
         self.folder = folder
@@ -47,7 +52,7 @@ class Scenario:
         self.b = DemoNode(
             folder / "hospital-b", HOSPITAL_B_ORG, "Demo Hospital B", "hospital", next(ports), next(ports)
         )
-        self.nodes = (self.authority, self.a, self.b)
+        self.nodes: tuple[DemoNode, ...] = (self.authority, self.a, self.b)
         self.his = folder / "his.sqlite3"
         self.trust = folder / "trust.json"
         self.grant = ""
@@ -55,28 +60,48 @@ class Scenario:
 
     def run(self) -> None:
         """Carry out every step up to the tampering; raises ``DemoFailed`` where going on makes no sense."""
-        self.found_consortium()
-        self.take_messages()
-        self.poll_view()
-        self.anchor()
-        self.refuse_without_grant()
-        self.release_under_grant()
-        self.prove_disclosure()
-        self.refuse_after_revocation()
-        self.look_for_private_data()
-        self.refuse_forgeries()
-        self.name_alterations()
+        for step in self.steps():
+            step()
+
+    def steps(self) -> tuple[Callable[[], None], ...]:
+        """Return the steps in their order."""
+        return (
+            self.found_consortium,
+            self.take_messages,
+            self.poll_view,
+            self.anchor,
+            self.refuse_without_grant,
+            self.release_under_grant,
+            self.prove_disclosure,
+            self.refuse_after_revocation,
+            self.look_for_private_data,
+            self.refuse_forgeries,
+            self.name_alterations,
+        )
 
     def found_consortium(self) -> None:
-        """Initialise three nodes, admit the hospitals, start everything."""
-        self.report.step("An authority founds a consortium and admits two hospitals", "主管机构建立联盟，接纳两家医院")
-        self._init(self.authority, "--chain", CHAIN)
+        """Initialise the nodes, make them members of one ledger, start everything."""
+        self.report.step(*self.founding)
+        self.start_nodes()
+        for node in self.nodes:
+            created = yiqiao("token", "create", "--home", node.home, "--name", "demo", "--role", "operator", "--json")
+            node.token = json.loads(created.stdout)["token"]
+        yiqiao("trust", "--home", self.authority.home, "--out", self.trust)
+        members = {member["org"] for member in json.loads(self.trust.read_text("utf-8"))["members"]}
+        number = NUMBER_WORDS[len(self.nodes)]
+        self.report.check(f"{number} members on the ledger, keys proven", members == {n.org for n in self.nodes}, CHAIN)
+        pids = {node.process.pid for node in self.nodes if node.process}
+        self.report.check(
+            f"{number} separate node processes serve", len(pids) == len(self.nodes), f"pids {sorted(pids)}"
+        )
+
+    def start_nodes(self) -> None:
+        """The authority hosts the ledger and admits the two hospitals."""
+        self.init_node(self.authority, "--chain", CHAIN)
         genesis = self.authority.home / "genesis.json"
         for hospital in (self.a, self.b):
-            self._init(hospital, "--ledger-url", self.authority.endpoint, "--genesis", genesis)
-        sources.create_his_database(self.his)
-        self._append(self.a, f'\n[[sources]]\nname = "his"\nkind = "view"\nurl = "sqlite:///{self.his}"\n'
-                             'views = ["V_IOP_LAB"]\npoll_seconds = 1.0\n')  # fmt: skip
+            self.init_node(hospital, "--ledger-url", self.authority.endpoint, "--genesis", genesis)
+        self.add_his()
         self.authority.start()
         self.authority.wait_ready()
         for hospital in (self.a, self.b):
@@ -87,14 +112,12 @@ class Scenario:
             hospital.start()
         for hospital in (self.a, self.b):
             hospital.wait_ready()
-        for node in self.nodes:
-            created = yiqiao("token", "create", "--home", node.home, "--name", "demo", "--role", "operator", "--json")
-            node.token = json.loads(created.stdout)["token"]
-        yiqiao("trust", "--home", self.authority.home, "--out", self.trust)
-        members = {member["org"] for member in json.loads(self.trust.read_text("utf-8"))["members"]}
-        self.report.check("three members on the ledger, keys proven", members == {n.org for n in self.nodes}, CHAIN)
-        pids = {node.process.pid for node in self.nodes if node.process}
-        self.report.check("three separate node processes serve", len(pids) == len(self.nodes), f"pids {sorted(pids)}")
+
+    def add_his(self) -> None:
+        """Give hospital A a HIS database and name it in its settings."""
+        sources.create_his_database(self.his)
+        self._append(self.a, f'\n[[sources]]\nname = "his"\nkind = "view"\nurl = "sqlite:///{self.his}"\n'
+                             'views = ["V_IOP_LAB"]\npoll_seconds = 1.0\n')  # fmt: skip
 
     def take_messages(self) -> None:
         """Send an ADT in GB18030 and an ORU in UTF-8 over MLLP; look at the FHIR that came of them."""
@@ -226,13 +249,17 @@ class Scenario:
     def look_for_private_data(self) -> None:
         """Search every byte of the ledger and of the logs for what must not be there."""
         self.report.step("Nothing private is on the ledger or in a log", "账本与运行日志中没有隐私数据")
-        ledger = b"".join(path.read_bytes() for path in sorted(self.authority.home.glob("ledger.sqlite3*")))
+        ledger = b"".join(path.read_bytes() for path in self.ledger_files())
         logs = b"".join((node.home / "serve.log").read_bytes() for node in self.nodes)
         for place, content in (("ledger", ledger), ("logs", logs)):
             found = tampering.private_traces(content)
             self.report.check(
                 f"no name, number or unsalted hash in {len(content):,} bytes of {place}", not found, ", ".join(found)
             )
+
+    def ledger_files(self) -> list[Path]:
+        """Return the files in which the ledger is kept."""
+        return sorted(self.authority.home.glob("ledger.sqlite3*"))
 
     def refuse_forgeries(self) -> None:
         """Alter a receipt in several ways; none may verify."""
@@ -260,13 +287,14 @@ class Scenario:
         """Stop every node and check that no process is left."""
         self.report.step("Everything stops", "全部停止")
         codes = [node.stop() for node in reversed(self.nodes)]
-        self.report.check("each node drained and exited with 0", codes == [0, 0, 0], str(codes))
+        self.report.check("each node drained and exited with 0", set(codes) == {0}, str(codes))
         deadline = time.monotonic() + LOOK_EVERY_SECONDS * 10
         while not all(node.group_is_gone() for node in self.nodes) and time.monotonic() < deadline:
             time.sleep(LOOK_EVERY_SECONDS)
         self.report.check("no process is left", all(node.group_is_gone() for node in self.nodes))
 
-    def _init(self, node: DemoNode, *more: str | Path) -> None:
+    def init_node(self, node: DemoNode, *more: str | Path) -> None:
+        """Make a node's home, with jobs that run every second."""
         yiqiao(
             "init", node.home, "--org", node.org, "--name", node.name, "--role", node.role, "--environment", "demo",
             "--http-port", str(node.http_port), "--mllp-port", str(node.mllp_port), *more,

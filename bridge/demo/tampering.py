@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import sqlite3
@@ -9,7 +10,9 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from anchor import canonical
 from anchor.gm import sm3
+from anchor.light_block import FLAG_ABSENT, CommitSig, parse_light_block
 from bridge.demo import sources
 
 DIFFERENCES_SHOWN = 3  # differences quoted in one line
@@ -48,6 +51,36 @@ def forgeries(receipt: bytes) -> Iterator[tuple[str, bytes]]:
     bent = signature[:-9] + ("A" if signature[-9] != "A" else "B") + signature[-8:]
     yield "a bent cosignature", text.replace(signature, bent).encode()
     yield "a younger ledger", text.replace("\\nheight ", "\\nheight 9").encode()
+    if "finality" in document:
+        for what, block in other_commits(base64.b64decode(document["finality"]["light_block"])):
+            forged = document | {"finality": document["finality"] | {"light_block": base64.b64encode(block).decode()}}
+            yield what, canonical.dump(forged)
+
+
+def other_commits(light_block: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield altered copies of a final block (``anchor.light_block``), each with what was done to it."""
+    block = parse_light_block(light_block)
+    block.signed_header.header.app_hash = sm3(b"another state")
+    yield "another state in the final block's header", block.encode()
+    block = parse_light_block(light_block)
+    vote = next(each for each in block.signed_header.commit.signatures if each.signature)
+    vote.signature = bytes([vote.signature[0] ^ 1]) + vote.signature[1:]
+    yield "a validator's bent signature", block.encode()
+    block = parse_light_block(light_block)
+    votes = block.signed_header.commit.signatures
+    votes[2:] = [CommitSig(FLAG_ABSENT) for _ in votes[2:]]
+    yield "the commit of two validators out of four", block.encode()
+    block = parse_light_block(light_block)
+    block.validator_set.validators[0].voting_power *= 9
+    yield "a validator with more power", block.encode()
+
+
+def other_validators(trust: bytes) -> bytes:
+    """Return a trust file in which one validator of every set has another key."""
+    document = json.loads(trust)
+    for each in document["validators"]:
+        each["set"][0]["key"] = sm3(b"another key").hex()
+    return canonical.dump(document)
 
 
 def failing_step(answer: str) -> str:

@@ -21,6 +21,7 @@ from bridge.peer_signature import live_key
 from bridge.services import access_request
 from bridge.services.access_request import SignedRequest
 from bridge.services.audit_event import MINOR_FAILURE, SERIOUS_FAILURE, ExchangeFacts, Party
+from bridge.services.awaited_state import awaited_state
 from bridge.services.decision import EMERGENCY_REASONS, PURPOSES
 from bridge.services.receive import Received, ReceivedItem
 from bridge.services.sealed_subject import seal_subject
@@ -198,7 +199,7 @@ class ExchangeService:
 
     def _holder_of(self, grant: str, located: list[str]) -> list[str]:
         """Return the institution that gave a grant: it is the one to ask, whoever else is registered."""
-        state = self._chain.state(f"grant/{grant}")
+        state = awaited_state(self._chain, f"grant/{grant}")
         if state is None:
             raise NotFound("the ledger has no such grant / 账本上没有该授权")
         return [state["org"]] if state["org"] in located else []

@@ -29,15 +29,16 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from anchor import canonical
 from anchor.chain.client import ChainClient
+from anchor.chain.ledger_trust import trust_of
 from anchor.errors import AnchorError, CanonicalError, SignatureInvalid, TransactionRejected
 from anchor.gm import PublicKey, sm3
 from anchor.receipt import disclosed_root
-from anchor.trust import Trust, majority
 from anchor.verify import ReceiptVerifier
 from bridge.errors import CertificateInvalid, PeerRejected
 from bridge.peer_signature import live_key
 from bridge.services.access_request import SignedRequest
 from bridge.services.audit_event import ExchangeFacts, Party
+from bridge.services.awaited_state import awaited_state
 from bridge.services.envelope import open_envelope
 from bridge.services.ledger_events import LedgerEvents, Recorded
 from bridge.services.local_copy import local_copy, provenance, subject_of
@@ -198,8 +199,7 @@ class ReceiveService:
         return live_key(member, "sign", int(self._clock()), key_id)
 
     def _trust(self) -> bytes:
-        members = list(self._chain.state_with_prefix("member/").values())
-        return Trust.from_members(self._chain_id, self._quorum or majority(members), (), members).dump()
+        return trust_of(self._chain, self._chain_id, self._quorum).dump()
 
     @staticmethod
     def _check_record(entry: Any, receipt: Any, holder: str, verifier: ReceiptVerifier, minimum: Any) -> _Record:
@@ -227,7 +227,8 @@ class ReceiveService:
             "count": len(checked.digests),
             "commitment": sm3(envelope).hex(),
         }
-        state = self._chain.state(f"request/{asked.id}") or {}
+        key, queued = f"request/{asked.id}", gap is not None and asked.treatment
+        state = awaited_state(self._chain, key, lambda it: queued or bool(it.get("release"))) or {}
         release = state.get("release")
         if release:
             if any(release.get(name) != value for name, value in expected.items()):

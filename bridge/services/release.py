@@ -30,6 +30,7 @@ from bridge.peer_signature import live_key
 from bridge.services import access_request
 from bridge.services.access_request import SignedRequest
 from bridge.services.audit_event import SERIOUS_FAILURE, SUCCESS, ExchangeFacts, Party
+from bridge.services.awaited_state import awaited_state
 from bridge.services.decision import EMERGENCY_ROLES, AskedFor, Decision, GrantFacts, decide
 from bridge.services.envelope import seal
 from bridge.services.ledger_events import LedgerEvents, Recorded
@@ -121,7 +122,7 @@ class ReleaseService:
     def _authentic(self, asked: SignedRequest, caller: str) -> Mapping[str, Any]:
         try:
             member = self._chain.state(f"member/{caller}")
-            ledger = self._chain.state(f"request/{asked.id}")
+            ledger = awaited_state(self._chain, f"request/{asked.id}")
         except ChainError as error:
             raise PeerUnavailable("the ledger does not answer, and nothing can be decided without it") from error
         access_request.check_authentic(

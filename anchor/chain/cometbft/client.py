@@ -26,6 +26,8 @@ from anchor.transaction import Code
 
 SILENCE_SECONDS = 60
 """Seconds without a block after which the ledger is reported as standing still: six heartbeats."""
+LAG_SECONDS = 5.0
+"""A replica is a block behind another while the last precommits travel; a slow line and a busy machine multiply it."""
 MAX_PAGE = 1_000
 
 _Answer = TypeVar("_Answer")
@@ -37,6 +39,8 @@ class CometChain:
     ``home``: CometBFT's folder when it is on this machine, so that ``health`` can say why a halted replica halted.
     Threads may share an instance; it belongs to the process that made it.
     """
+
+    lag_seconds = LAG_SECONDS
 
     def __init__(
         self,

@@ -25,6 +25,7 @@ BLOCK_REFUSED, OTHER_RESULT = "Error in validation", "wrong Block.Header."
 """What it logs, while it catches up, of a block that two thirds of the power have signed and whose header is not what
 this node's application makes of the chain (blocksync/reactor.go, state/validation.go): it blames the peers and would
 ask one after the other for ever."""
+DISK_FULL = "no space left on device"
 REPLAY_DIFFERS = "AppHash does not match AppHash after replay"
 """In its panic when the application computes another hash of its own stored blocks (consensus/replay.go)."""
 MAX_REASON_CHARACTERS = 500
@@ -105,15 +106,18 @@ class CometProcess:
             if not self.contradiction and (found := contradiction(message, rest)):
                 self.contradiction = found[:MAX_REASON_CHARACTERS]
                 self._process.kill()
+            elif message == CONSENSUS_FAILURE:
+                self.failure = rest[:MAX_REASON_CHARACTERS]
+                self._process.kill()
             last = f"{message} {rest}".strip() or last
-        self.failure = self.contradiction or last[:MAX_REASON_CHARACTERS]
+        self.failure = self.contradiction or self.failure or last[:MAX_REASON_CHARACTERS]
         self._on_end()
 
 
 def contradiction(message: str, reason: str) -> str:
     """Return what a line of the log says of this node and the others differing for good, "" for any other line."""
     if message == CONSENSUS_FAILURE:
-        return reason or message
+        return "" if DISK_FULL in reason else reason or message
     if message == BLOCK_REFUSED and reason.startswith(OTHER_RESULT):
         return f"a block that the validators have signed is refused here: {reason}"
     return message if REPLAY_DIFFERS in message else ""

@@ -1,0 +1,144 @@
+"""While load runs on four real validators: a member is admitted and votes, one changes its keys, one is suspended."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from anchor import genesis
+from anchor.chain.cometbft import node_files
+from anchor.chain.embedded_replay import check_ledger
+from anchor.light_block import validator_address
+from tests.comet_load import Load, check_acknowledged, headers, say, settle
+from tests.comet_network import Network, Node, registration, require_cometbft, wait_until
+from tests.ledger_consortium import (
+    AUTHORITY,
+    CHAIN,
+    HOSPITAL_A,
+    HOSPITAL_B,
+    OBSERVER,
+    PAYER,
+    START,
+    STRANGER,
+    admit,
+    member,
+)
+
+pytestmark = [pytest.mark.service, pytest.mark.slow]
+
+ORGS = (AUTHORITY, HOSPITAL_A, HOSPITAL_B, PAYER, OBSERVER)
+
+
+def founded(nodes: Sequence[Node]) -> bytes:
+    """Return a genesis in which all but the observer vote."""
+    named = [{"org": node.org, "power": 0 if node.org == OBSERVER else 10, **registration(node)} for node in nodes]
+    members = [member(org) for org in ORGS]
+    return genesis.build(chain=CHAIN, time=START, threshold=1, members=members, nodes=named, minimum=4)
+
+
+@pytest.fixture
+def network(tmp_path: Path) -> Iterator[Network]:
+    require_cometbft()
+    voting = [org for org in ORGS if org != OBSERVER]
+    with Network(tmp_path / "net", founded, ORGS, validators=voting) as five:
+        for node in five.nodes:
+            node.settings["bootstrap"] = []  # only whom the ledger names is let in
+        five.start()
+        five.wait_for_height(2)
+        yield five
+
+
+def decide(network: Network, action: dict[str, Any]) -> None:
+    say(network.nodes[0], AUTHORITY, "membership.propose", {"proposal": secrets.token_hex(16), "action": action})
+
+
+def validators(node: Node) -> dict[str, int]:
+    """Return the power of each validator, by its key in hexadecimal, in CometBFT's newest block."""
+    rpc = node.rpc()
+    try:
+        found = rpc.call("validators", {"per_page": "100"})["validators"]
+        keys = [base64.b64decode(each["pub_key"]["value"]).hex() for each in found]
+        return {key: int(each["voting_power"]) for key, each in zip(keys, found, strict=True)}
+    finally:
+        rpc.close()
+
+
+def signs(node: Node, at: Node) -> bool:
+    """Whether a validator's vote is in the newest commit."""
+    rpc = at.rpc()
+    try:
+        votes = rpc.call("commit")["signed_header"]["commit"]["signatures"]
+        own = validator_address(node.identity.key).hex().upper()
+        return own in [vote["validator_address"] for vote in votes if vote["block_id_flag"] == 2]
+    finally:
+        rpc.close()
+
+
+def peers(node: Node) -> set[str]:
+    rpc = node.rpc()
+    try:
+        return {str(each["node_info"]["id"]) for each in rpc.call("net_info")["peers"]}
+    finally:
+        rpc.close()
+
+
+def test_admission_a_new_validator_key_and_suspension_under_load(network: Network) -> None:
+    first, second, third, payer, observer = network.nodes
+    loads = [Load(second), Load(third, OBSERVER)]
+    try:
+        assert observer.identity.key.hex() not in validators(first)
+
+        newcomer = network.add(STRANGER, bootstrap=[])
+        newcomer.start()
+        decide(network, {"kind": "admit", **admit(STRANGER)["action"]})
+        assert newcomer.identity.node not in peers(first)  # a member, and its node not yet named
+        say(first, STRANGER, "node.register", registration(newcomer))
+        wait_until(lambda: newcomer.identity.node in peers(first), "the newcomer let in")
+        network.wait_for_height(first.height(), [newcomer])
+        decide(network, {"kind": "validator", "org": STRANGER, "power": 10})
+        wait_until(
+            lambda: validators(first).get(newcomer.identity.key.hex()) == 10, "the newcomer among the validators"
+        )
+        wait_until(lambda: signs(newcomer, first), "a vote of the newcomer")
+
+        before = third.identity
+        rotate(third)
+        wait_until(lambda: validators(first).get(third.identity.key.hex()) == 10, "the new key among the validators")
+        assert before.key.hex() not in validators(first)
+        third.kill()
+        third.start()
+        wait_until(lambda: signs(third, first), "a vote with the new key")
+
+        decide(network, {"kind": "suspend", "org": PAYER})
+        wait_until(lambda: payer.identity.key.hex() not in validators(first), "the suspended member gone")
+        assert sorted(validators(first).values()) == [10, 10, 10, 10]
+        network.wait_for_height(first.height() + 5, [first, second, third, newcomer])
+        payer.kill()
+        payer.start()  # it dials again, and is not let in
+        wait_until(lambda: payer.identity.node not in peers(first), "the suspended member shut out")
+    finally:
+        for load in loads:
+            load.stop()
+    payer.kill()
+    histories = settle(network)
+    assert all(one == histories[0] for one in histories)
+    assert headers(payer) == headers(first)[: len(headers(payer))]
+    for node in (first, observer, newcomer):
+        assert check_acknowledged(node, loads) > 0
+    assert check_ledger(newcomer.ledger, network.genesis) == []
+
+
+def rotate(node: Node) -> None:
+    """Register a new validator key through the running node, and lay it where the next start finds it."""
+    fresh = node.folder / "fresh"
+    node_files.create_keys(fresh)
+    shutil.copy(node.home / "config/node_key.json", fresh / "config/node_key.json")
+    node.identity = node_files.read_identity(fresh)
+    say(node, node.org, "node.register", registration(node, fresh))
+    shutil.copy(fresh / "config/priv_validator_key.json", node.home / "config/priv_validator_key.json")
