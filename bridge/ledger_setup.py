@@ -12,6 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
 from anchor import genesis as chain_genesis
 from anchor.chain.client import ChainClient
 from anchor.chain.cometbft import history, node_files
@@ -65,10 +67,13 @@ def node_registration(settings: Settings, address: str) -> dict[str, Any]:
         )
     home = comet_home(settings)
     identity = node_files.read_identity(home) if node_files.has_keys(home) else node_files.create_keys(home)
-    key = identity.key.hex()
-    message = nodes.registration_message(settings.ledger.chain, settings.node.org, key, identity.node)
-    proof = node_files.read_validator_key(home).sign(message).hex()
-    return {"key": key, "node": identity.node, "address": address, "proof": proof}
+    return _registration(settings, node_files.read_validator_key(home), identity.node, address)
+
+
+def _registration(settings: Settings, validator: Ed25519PrivateKey, node: str, address: str) -> dict[str, Any]:
+    key = validator.public_key().public_bytes_raw().hex()
+    message = nodes.registration_message(settings.ledger.chain, settings.node.org, key, node)
+    return {"key": key, "node": node, "address": address, "proof": validator.sign(message).hex()}
 
 
 def found_ledger(
@@ -144,6 +149,24 @@ def register_node(settings: Settings, chain: ChainClient, address: str, submit: 
         return False
     submit("node.register", registration)
     return True
+
+
+def rotate_validator_key(settings: Settings, chain: ChainClient, submit: Any) -> str:
+    """Make a new validator key, bind it to this member on the ledger, and lay it where the node's next start takes it.
+
+    Returns the new key in hexadecimal. Run again after an interruption, it goes on with the key it had made. Raises
+    ``InvalidRequest`` for a node that is not on the ledger, ``ChainError``.
+    """
+    home = comet_home(settings)
+    current = chain.state(f"node/{settings.node.org}")
+    if current is None:
+        raise InvalidRequest("this node is not on the ledger; run: yiqiao ledger register / 本节点尚未在账本登记")
+    fresh = node_files.next_validator_key(home)
+    key = fresh.public_key().public_bytes_raw().hex()
+    if current["key"] != key:
+        submit("node.register", _registration(settings, fresh, current["node"], current["address"]))
+    node_files.take_next_key(home)
+    return key
 
 
 def ledger_over(settings: Settings, url: str, org: str, signer: Signer) -> RemoteChain:

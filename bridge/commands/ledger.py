@@ -181,6 +181,23 @@ def register(home: Path, p2p_address: str) -> None:
     click.echo("registered / 已登记" if done else "registered already / 此前已登记")
 
 
+@ledger.command("rotate-key")
+@home_option
+def rotate_key(home: Path) -> None:
+    """Replace the key with which this node votes. Restart the node at once: until then it does not vote.
+
+    \b
+    Example:
+      yiqiao ledger rotate-key --home ~/node
+    """
+    from bridge.ledger_setup import rotate_validator_key
+    from bridge.wiring import open_node
+
+    with open_node(home) as node:
+        key = rotate_validator_key(node.settings, node.chain, node.submitter.submit)
+    click.echo(f"the ledger has the key {key}; restart the node now / 密钥已登记，请立即重启节点")
+
+
 @ledger.command("validator")
 @click.argument("org")
 @home_option

@@ -6,6 +6,7 @@ import json
 import signal
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -183,6 +184,7 @@ def test_a_pilot_moves_with_every_transaction_and_receipt_and_an_observer_follow
     assert "of 40 power" in verify(new, it.trust)["finality"]
     check_refusals(it, new)
     check_follower(it)
+    check_new_validator_key(it, new)
 
     for port in [int(_setting(node, "rpc_port")) for node in it.nodes]:
         assert listeners(port) == {"0100007F"}  # 127.0.0.1
@@ -245,6 +247,27 @@ def check_follower(it: Consortium) -> None:
     assert "NOT HEALTHY" in node.command("ledger", "status", expect=1).stdout
 
 
+def check_new_validator_key(it: Consortium, receipt: Path) -> None:
+    """A node's new key votes once the node is restarted, and receipts from before it stay valid."""
+    node, away = it.nodes[3], it.nodes[2]
+    before = it.status(node)["key"]
+    node.command("ledger", "rotate-key")
+    assert node.stop() == 0
+    node.start()
+    node.wait_ready()
+    status = it.status(node)
+    assert (status["key"] != before, status["power"]) == (True, 10)
+    assert away.stop() == 0  # three of four are left, and the rotated one is of them
+    it.authority.command("ledger", "minimum", "4")
+    away.start()
+    away.wait_ready()
+    it.authority.command("ledger", "export-trust", "--out", it.trust)
+    keys = [{each["key"] for each in one["set"]} for one in json.loads(it.trust.read_text())["validators"]]
+    assert before in keys[-2]
+    assert before not in keys[-1]
+    assert "of 40 power" in verify(receipt, it.trust)["finality"]
+
+
 def check_heartbeat(it: Consortium) -> None:
     """An idle ledger makes empty blocks, which are none of its own: its time does not grow stale."""
     first = it.status(it.authority)
@@ -258,6 +281,4 @@ def check_heartbeat(it: Consortium) -> None:
 
 
 def _setting(node: DemoNode, name: str) -> Any:
-    import tomllib
-
     return tomllib.loads((node.home / "config.toml").read_text("utf-8"))["cometbft"][name]

@@ -39,6 +39,7 @@ RPC_BATCH = 20
 ED25519_TYPE, ED25519_PRIVATE_TYPE = "tendermint/PubKeyEd25519", "tendermint/PrivKeyEd25519"
 
 _VALIDATOR_KEY, _NODE_KEY = "config/priv_validator_key.json", "config/node_key.json"
+_NEXT_KEY = "config/priv_validator_key.next.json"
 _SIGNING_STATE = "data/priv_validator_state.json"
 
 
@@ -99,16 +100,24 @@ def create_keys(home: Path) -> Identity:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     validator, node = Ed25519PrivateKey.generate(), Ed25519PrivateKey.generate()
     public = _public(validator)
-    content = {
-        "address": validator_address(public).hex().upper(),
-        "pub_key": {"type": ED25519_TYPE, "value": _base64(public)},
-        "priv_key": {"type": ED25519_PRIVATE_TYPE, "value": _base64(_private(validator) + public)},
-    }
-    _create(home / _VALIDATOR_KEY, content)
+    _create(home / _VALIDATOR_KEY, _validator_file(validator))
     private = {"type": ED25519_PRIVATE_TYPE, "value": _base64(_private(node) + _public(node))}
     _create(home / _NODE_KEY, {"priv_key": private})
     _create(home / _SIGNING_STATE, {"height": "0", "round": 0, "step": 0})
     return Identity(public, validator_address(_public(node)).hex())
+
+
+def next_validator_key(home: Path) -> Ed25519PrivateKey:
+    """Return the validator's next key, which is made and kept beside the one in use until ``take_next_key``."""
+    file = home / _NEXT_KEY
+    if not file.is_file():
+        _create(file, _validator_file(Ed25519PrivateKey.generate()))
+    return _read_private(file)
+
+
+def take_next_key(home: Path) -> None:
+    """Put the validator's next key in the place of the one in use; a node that runs goes on with that until its end."""
+    (home / _NEXT_KEY).replace(home / _VALIDATOR_KEY)
 
 
 def has_keys(home: Path) -> bool:
@@ -221,6 +230,15 @@ def _config(options: NodeOptions) -> str:
         lines += ["", f"[{table}]"] if table else []
         lines += [f"{name} = {json.dumps(value)}" for name, value in values.items()]
     return "\n".join(lines) + "\n"
+
+
+def _validator_file(key: Ed25519PrivateKey) -> dict[str, Any]:
+    public = _public(key)
+    return {
+        "address": validator_address(public).hex().upper(),
+        "pub_key": {"type": ED25519_TYPE, "value": _base64(public)},
+        "priv_key": {"type": ED25519_PRIVATE_TYPE, "value": _base64(_private(key) + public)},
+    }
 
 
 def _read_private(file: Path) -> Ed25519PrivateKey:
