@@ -17,6 +17,7 @@ from bridge.routes.consents import consent_blueprints
 from bridge.routes.directory import directory_blueprint
 from bridge.routes.exchange import exchange_blueprint
 from bridge.routes.fhir import fhir_blueprint
+from bridge.routes.fhir_writes import fhir_write_blueprint
 from bridge.routes.gossip import carry_checkpoints
 from bridge.routes.ledger import ledger_blueprint
 from bridge.routes.messages import messages_blueprint
@@ -66,6 +67,7 @@ def _blueprints(node: Node, surface: Surface) -> list:  # type: ignore[type-arg]
         surfaces += [
             directory_blueprint(node),
             fhir_blueprint(node),
+            fhir_write_blueprint(node),
             messages_blueprint(node),
             soap_blueprint(node),
             *consent_blueprints(node),

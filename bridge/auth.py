@@ -23,6 +23,7 @@ PERMISSIONS = frozenset(
     {
         "fhir.read",
         "fhir.search",
+        "fhir.write",
         "messages.submit",
         "messages.inspect",
         "ledger.submit",

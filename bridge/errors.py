@@ -89,6 +89,12 @@ class Conflict(BridgeError):
     default_message = "the request contradicts what is stored"
 
 
+class PreconditionFailed(BridgeError):
+    """What a client made its request depend on is not so."""
+
+    default_message = "a condition of the request is not fulfilled"
+
+
 class VersionConflict(Conflict):
     """Another writer changed the same resource first: roll the transaction back and repeat it."""
 

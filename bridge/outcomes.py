@@ -43,6 +43,7 @@ OUTCOMES: tuple[tuple[type[BaseException], int, str, str | None], ...] = (
     (errors.IngestError, 422, "invalid", None),
     (errors.Gone, 410, "deleted", None),
     (errors.NotFound, 404, "not-found", None),
+    (errors.PreconditionFailed, 412, "conflict", None),
     (errors.Conflict, 409, "conflict", None),
     (errors.KeyDestroyed, 410, "deleted", None),
     (errors.DatabaseUnavailable, 503, "transient", None),

@@ -243,11 +243,11 @@ class SourceSettings(_Section):
     rows a query, going back ``overlap_seconds`` for rows that became visible late; every ``reread_period_seconds`` the
     last ``reread_seconds`` are read again (0: never). ``kind`` "folder": files in ``path`` are looked for every
     ``poll_seconds``, taken in once they have not changed for ``settle_seconds``, and removed ``keep_seconds`` after.
-    ``kind`` "soap": messages arrive at /soap.
+    ``kind`` "soap": messages arrive at /soap. ``kind`` "fhir": Bundles and resources are written at /fhir.
     """
 
     name: str = Field(pattern=r"^[0-9a-z][0-9a-z._-]{0,63}$")
-    kind: Literal["hl7v2", "view", "folder", "soap"] = "hl7v2"
+    kind: Literal["hl7v2", "view", "folder", "soap", "fhir"] = "hl7v2"
     profile: str = "default"
     url: str = ""
     views: tuple[str, ...] = ()

@@ -29,6 +29,7 @@ MAX_TOKENS_FILE_BYTES = 4 * 1024 * 1024  # about 15,000 tokens: a bigger file is
 ROLE_PERMISSIONS: dict[str, frozenset[str]] = {
     "reader": frozenset({"fhir.read", "fhir.search"}),
     "sender": frozenset({"messages.submit"}),
+    "fhir-sender": frozenset({"fhir.write"}),
     "monitor": frozenset({"operations.read"}),
     "registrar": frozenset({"fhir.read", "fhir.search", "consent.write"}),
     "messenger": frozenset({"consent.deliver"}),

@@ -37,12 +37,15 @@ from bridge.services.anchoring import AnchoringService
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
 from bridge.services.consent import ConsentRules, ConsentService
+from bridge.services.conversion import conversion
 from bridge.services.cosignatures import CosignatureExchange
 from bridge.services.drop_folder import DropFolder
 from bridge.services.erasure import ErasureService
 from bridge.services.evidence_status import EvidenceStatusService, Thresholds
 from bridge.services.exchange import ExchangeService
 from bridge.services.exchange_parts import ExchangeParts, ExchangeTerms, assemble_exchange
+from bridge.services.fhir_intake import FhirIntake
+from bridge.services.fhir_resolution import FhirResolver, resolving
 from bridge.services.file_intake import FileIntake
 from bridge.services.gossip import CheckpointGossip
 from bridge.services.identity import IdentityService
@@ -76,6 +79,7 @@ from fhir_adapters.codes import check_code_maps
 from fhir_adapters.errors import ProfileError
 
 FHIR_PATH = "/fhir"
+FHIR_WAIT_SECONDS = 10.0  # how long a client that writes FHIR waits for the worker before it is told to ask again
 REVOKED_PATH = "/certificates/v1/revoked"
 KEK = "kek.key"
 
@@ -139,6 +143,7 @@ class Node:
     pollers: tuple[ViewPoller | DropFolder, ...]
     files: FileIntake
     actions: ActionIntake
+    fhir_intake: FhirIntake
     # exchange between institutions; the card authority's own services answer others only where the node has that role
     pseudonyms: PseudonymService
     localisation: LocalisationIndex
@@ -355,7 +360,8 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
     has_file = settings.ledger.engine != "remote" or (replay is not None and replay.progress() is not None)
     audit = AuditService(engine, records, Party(org, settings.node.name, settings.node.endpoint), clock)
     search = SearchService(records)
-    ingest = IngestService(engine, parts["inbox"], records, parts["profiles"], clock)
+    converter = resolving(conversion, FhirResolver(records, org))
+    ingest = IngestService(engine, parts["inbox"], records, parts["profiles"], clock, converter=converter)
     witness = WitnessService(engine, chain, org, signer.sign, chain_id, clock, replay=replay)
     profiles = parts["profiles"]
     pollers = tuple(
@@ -370,7 +376,8 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
         found: SourceProfile = profiles.get(source) or profiles[DEFAULT_PROFILE]
         return found
 
-    files = FileIntake(ingest, profile_of)
+    fhir_intake = FhirIntake(parts["inbox"], profile_of, FHIR_WAIT_SECONDS)
+    files = FileIntake(ingest, profile_of, fhir_intake)
     folders = tuple(
         DropFolder(each, settings.path(each.path), files, clock) for each in settings.sources if each.kind == "folder"
     )
@@ -401,6 +408,7 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
         "pollers": (*pollers, *folders),
         "files": files,
         "actions": ActionIntake(parts["inbox"], profile_of, clock),
+        "fhir_intake": fhir_intake,
     }  # fmt: skip
 
 

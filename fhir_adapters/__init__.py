@@ -13,7 +13,7 @@ from fhir_adapters.result import ConversionResult, Issue
 
 __all__ = ["FORMATS", "ConversionResult", "Issue", "SourceProfile", "convert", "detect_format", "messages"]
 
-FORMATS = ("hl7v2", "cda", "csv", "tabular", "xlsx", "action")
+FORMATS = ("hl7v2", "cda", "csv", "tabular", "xlsx", "action", "fhir")
 """Formats that :func:`convert` takes; "csv" and "tabular" are one. "auto" looks at the bytes."""
 
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
@@ -49,11 +49,16 @@ def convert(raw: bytes, format: str = "hl7v2", profile: SourceProfile | None = N
         from fhir_adapters import actions
 
         return actions.convert(raw, profile)
+    if chosen == "fhir":
+        from fhir_adapters import fhir_json
+
+        return fhir_json.convert(raw, profile)
     raise UnsupportedMessage("unknown format; one of " + ", ".join((*FORMATS, "auto")))
 
 
 def messages(raw: bytes, format: str = "hl7v2") -> Iterator[bytes]:
-    """Split a file into what :func:`convert` takes one at a time. A document, a CSV file and a workbook are one piece.
+    """Split a file into what :func:`convert` takes one at a time. A document, a CSV file and a workbook are one piece;
+    NDJSON is one a line.
 
     Raises AdapterError.
     """
@@ -62,6 +67,10 @@ def messages(raw: bytes, format: str = "hl7v2") -> Iterator[bytes]:
         from fhir_adapters import hl7v2
 
         return iter(hl7v2.messages(raw))
+    if chosen == "fhir":
+        from fhir_adapters import fhir_json
+
+        return iter(fhir_json.messages(raw))
     if chosen in ("cda", "csv", "tabular", "xlsx", "action"):
         return iter((raw,))
     raise UnsupportedMessage("unknown format; one of " + ", ".join((*FORMATS, "auto")))
@@ -71,7 +80,8 @@ def detect_format(raw: bytes) -> str:
     """The format that the first bytes look like.
 
     "hl7v2" for an MSH, FHS, BHS or MLLP start, "action" for a SOAP envelope or a Request, "cda" for any other XML (the
-    CDA adapter refuses by name what is none), "xlsx" for an archive as Office writes it, otherwise "csv".
+    CDA adapter refuses by name what is none), "xlsx" for an archive as Office writes it, "fhir" for a JSON object,
+    otherwise "csv".
     """
     head = raw[:256]
     if head.startswith(_OFFICE_STARTS):
@@ -83,4 +93,4 @@ def detect_format(raw: bytes) -> str:
         return "hl7v2"
     if head.startswith(b"<"):
         return "action" if _ACTION_ROOT.match(head) else "cda"
-    return "csv"
+    return "fhir" if head.startswith(b"{") else "csv"

@@ -24,7 +24,9 @@ from fhir_adapters.errors import AdapterError, ProfileError
 STDIN = "-"
 MAX_FILE_BYTES = 1024 * 1024 * 1024  # a file is read whole; a bigger one is a database dump and wants splitting
 #: what a directory is searched for; a file named outright may have any name
-SUFFIXES = frozenset({".hl7", ".txt", ".msg", ".dat", ".er7", ".adt", ".oru", ".csv", ".tsv", ".xml", ".xlsx", ".xlsm"})
+SUFFIXES = frozenset(
+    (".hl7", ".txt", ".msg", ".dat", ".er7", ".adt", ".oru", ".csv", ".tsv", ".xml", ".xlsx", ".xlsm", ".json", ".ndjson")
+)
 
 
 @dataclass

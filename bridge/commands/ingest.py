@@ -214,11 +214,26 @@ def _take_table(run: _Run, file: str, raw: bytes) -> None:
     run.count(accepted=report.fresh, repeated=report.records - report.fresh)
 
 
+def _take_fhir(run: _Run, file: str, raw: bytes) -> None:
+    """Take in a Bundle or resource, or one a line. What is refused is named and not kept."""
+    from fhir_adapters import messages
+    from fhir_adapters.errors import AdapterError
+
+    for number, piece in enumerate(messages(raw, "fhir"), start=1):
+        try:
+            accepted = run.node.fhir_intake.receive(run.source, piece)
+        except AdapterError as error:
+            run.refuse(f"{file}, message {number}", error)
+        else:
+            run.count(accepted=not accepted.replayed, repeated=accepted.replayed)
+
+
 _TAKERS: dict[str, Callable[[_Run, str, bytes], None]] = {
     "cda": _take_document,
     "action": _take_action,
     "csv": _take_table,
     "xlsx": _take_table,
+    "fhir": _take_fhir,
 }
 
 

@@ -6,11 +6,13 @@ from typing import Any
 
 from bridge.settings import Settings
 from bridge.storage.search_parameters import SEARCH_PARAMETERS
+from fhir_adapters.fhir_json.bundle import NOT_TAKEN
 
 FHIR_VERSION = "4.0.1"
 SOFTWARE_VERSION = "0.1.0"
 STATEMENT_DATE = "2026-11-23"  # when the offered interactions last changed
 INTERACTIONS = ("read", "vread", "history-instance", "history-type", "search-type")
+WRITES = ("create", "update")
 COMMON_PARAMETERS = (("_id", "token"), ("_lastUpdated", "date"))
 
 
@@ -28,8 +30,9 @@ def capability_statement(settings: Settings) -> dict[str, Any]:
         "rest": [
             {
                 "mode": "server",
-                "documentation": "Read-only: records come from the institution's source systems.",
+                "documentation": "Records come from source systems; those that send FHIR write it here.",
                 "security": {"cors": False, "description": "Bearer token issued by the node's operator."},
+                "interaction": [{"code": "transaction"}, {"code": "batch"}],
                 "resource": [_resource(type) for type in sorted(SEARCH_PARAMETERS)],
             }
         ],
@@ -40,10 +43,11 @@ def _resource(type: str) -> dict[str, Any]:
     parameters = [*COMMON_PARAMETERS, *((each.name, each.fhir_type) for each in SEARCH_PARAMETERS[type])]
     return {
         "type": type,
-        "interaction": [{"code": code} for code in INTERACTIONS],
+        "interaction": [{"code": code} for code in (*INTERACTIONS, *(() if type in NOT_TAKEN else WRITES))],
         "versioning": "versioned",
         "readHistory": True,
-        "updateCreate": False,
+        "updateCreate": type not in NOT_TAKEN,
+        "conditionalCreate": type not in NOT_TAKEN,
         "conditionalRead": "full-support",
         "searchParam": [{"name": name, "type": kind} for name, kind in parameters],
     }

@@ -1,6 +1,6 @@
-"""FHIR R4 over HTTP (http://hl7.org/fhir/R4/http.html): read, vread, history, search. Read-only.
+"""FHIR R4 over HTTP (http://hl7.org/fhir/R4/http.html): read, vread, history, search.
 
-Records come from the institution's source systems by way of the inbox; nothing is written here.
+Records come by way of the inbox; ``fhir_writes`` has what clients may write.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import orjson
 
 from bridge.errors import IngestError
 from bridge.storage.inbox import Refusal
-from fhir_adapters import ConversionResult, SourceProfile, actions, convert, hl7v2, tabular
+from fhir_adapters import ConversionResult, SourceProfile, actions, convert, fhir_json, hl7v2, tabular
 from fhir_adapters.errors import AdapterError, DecodeError, ParseError, UnsupportedMessage, ValidationError
 from fhir_adapters.extensions import AMENDS, UNLINKS
 from fhir_adapters.tabular.mapped import find_mapping, mapped_row
@@ -97,6 +97,8 @@ def adapter_of(format: str) -> str:
         return cda.ADAPTER
     if format == "action":
         return actions.ADAPTER
+    if format == FHIR_FORMAT:
+        return fhir_json.ADAPTER
     return hl7v2.ADAPTER if format == "hl7v2" else tabular.ADAPTER
 
 

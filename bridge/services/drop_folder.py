@@ -29,7 +29,7 @@ from bridge.settings import SourceSettings
 
 PROCESSING, DONE, FAILED = ".processing", "done", "failed"
 ERRORS_SUFFIX = ".errors.csv"
-TAKEN_SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".xls"})
+TAKEN_SUFFIXES = frozenset({".csv", ".tsv", ".txt", ".xlsx", ".xlsm", ".xls", ".json", ".ndjson"})
 HALF_SUFFIXES = frozenset({".tmp", ".part", ".partial", ".filepart", ".crdownload", ".swp", ".lock"})
 MAX_FILES = 100
 """Most files of one run: the next run goes on."""

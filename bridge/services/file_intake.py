@@ -1,4 +1,4 @@
-"""Takes files of tables into the inbox: CSV files and Excel workbooks of the standard views.
+"""Takes files into the inbox: CSV files and Excel workbooks of the standard views, and FHIR as JSON or NDJSON.
 
 A file's rows are converted once to see what they are worth, which says what is wrong by line and column, and then
 handed to the inbox record by record, those that were wrong too: there they can be run again after a mapping was fixed.
@@ -13,11 +13,14 @@ import io
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from anchor.gm import sm3
+from bridge.services.conversion import FHIR_FORMAT
 from bridge.services.row_delivery import Record, RowDelivery, RowReceiver, records_of
 from bridge.services.view_queries import StandardQuery
-from fhir_adapters import SourceProfile, tabular
+from bridge.storage.inbox import Accepted
+from fhir_adapters import SourceProfile, detect_format, messages, tabular
 from fhir_adapters.errors import AdapterError
 from fhir_adapters.result import Issue
 from fhir_adapters.tabular.csv_file import read_csv
@@ -68,12 +71,22 @@ class FileReport:
         return text.getvalue().encode("utf-8-sig")
 
 
+class FhirReceiver(Protocol):
+    """Who keeps FHIR."""
+
+    def receive(self, source: str, raw: bytes) -> Accepted:
+        """Keep a Bundle or resource. Raises AdapterError for what cannot be taken."""
+
+
 class FileIntake:
     """Takes files in for any source that has a profile."""
 
-    def __init__(self, receiver: RowReceiver, profile_of: Callable[[str], SourceProfile]) -> None:
+    def __init__(
+        self, receiver: RowReceiver, profile_of: Callable[[str], SourceProfile], fhir: FhirReceiver | None = None
+    ) -> None:
         self._receiver = receiver
         self._profile_of = profile_of
+        self._fhir = fhir
 
     def take(self, source: str, name: str, raw: bytes) -> FileReport:
         """Take in one file; returns when all of it is on the disk.
@@ -83,6 +96,9 @@ class FileIntake:
         """
         profile = self._profile_of(source)
         report = FileReport()
+        if self._fhir is not None and detect_format(raw) == FHIR_FORMAT:
+            _take_fhir(self._fhir, source, raw, report)
+            return report
         try:
             tables, issues = _tables(name, raw, profile)
         except AdapterError as error:
@@ -104,6 +120,24 @@ class FileIntake:
                 report.records += len(taken)
                 report.fresh += sum(not accepted.replayed for accepted in taken)
         return report
+
+
+def _take_fhir(fhir: FhirReceiver, source: str, raw: bytes, report: FileReport) -> None:
+    """Take in Bundles and resources, one a line or one in all; what is wrong with one does not stop the others."""
+    pieces = messages(raw, FHIR_FORMAT)
+    for line, piece in enumerate(pieces, 1):
+        report.rows += 1
+        try:
+            accepted = fhir.receive(source, piece)
+        except AdapterError as error:
+            report.bad_rows += 1
+            text = str(error).removeprefix(f"{error.location}: ") if error.location else str(error)
+            _remark(report, Remark("", line, error.location, "error", type(error).__name__, text))
+        else:
+            report.records += 1
+            report.fresh += not accepted.replayed
+    if report.bad_rows == report.rows:
+        report.refused = "nothing of it could be taken; the errors file says why / 无可接收内容，见 errors 文件"
 
 
 def _tables(name: str, raw: bytes, profile: SourceProfile) -> tuple[list[Table], list[Issue]]:

@@ -168,6 +168,35 @@ def _action(raw: bytes, profile: SourceProfile) -> Sample:
     return Sample(seen, without_indices, lambda location: cells.get(location, NO_VALUE))
 
 
+def _fhir(raw: bytes, _: SourceProfile) -> Sample:
+    from fhir_adapters.fhir_json.reading import read_json
+
+    seen: Counter[str] = Counter()
+    resource = read_json(raw)
+    if resource.get("resourceType") == "Bundle":
+        entries = resource.get("entry", [])
+        for each in entries if isinstance(entries, list) else []:
+            _elements(seen, each.get("resource") if isinstance(each, dict) else None)
+    else:
+        _elements(seen, resource)
+    return Sample(seen, without_indices, lambda _: NO_VALUE)
+
+
+def _elements(seen: Counter[str], resource: Any) -> None:
+    """Count the elements of a resource by their FHIRPath. All are stored as they come."""
+    if not isinstance(resource, dict):
+        return
+    waiting: list[tuple[str, Any]] = [(str(resource.get("resourceType")), resource)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += [(f"{path}.{name}", each) for name, each in value.items() if name != "resourceType"]
+        elif isinstance(value, list):
+            waiting += [(path, each) for each in value]
+        elif _says(value):
+            seen[path] += 1
+
+
 _READERS: Mapping[str, Callable[[bytes, SourceProfile], Sample]] = {
     "hl7v2": _hl7v2,
     "cda": _cda,
@@ -175,6 +204,7 @@ _READERS: Mapping[str, Callable[[bytes, SourceProfile], Sample]] = {
     "tabular": _tables,
     "xlsx": _workbook,
     "action": _action,
+    "fhir": _fhir,
 }
 
 

@@ -200,16 +200,18 @@ def test_rows_cda_and_action_messages_are_counted_too(tmp_path: Path, capsys: py
     samples = {
         "V_IOP_PATIENT.csv": rows.encode(),
         "a.xml": action.encode(),
+        "f.json": b'{"resourceType":"Patient","id":"1","gender":"male"}',
         "c.xml": (CDA_SAMPLES / "c0032_front_page.xml").read_bytes(),
     }
     _, told = check(tmp_path, capsys, PLAIN, samples)
-    assert told["kinds"] == {"action": 1, "cda": 1, "csv": 1}
-    assert told["converted"] == 3
+    assert told["kinds"] == {"action": 1, "cda": 1, "csv": 1, "fhir": 1}
+    assert told["converted"] == 4
     found = states(told)
     assert found["V_IOP_PATIENT.shoe_size"] == "unused"
     assert found["V_IOP_PATIENT.name"] == "mapped"
     assert found["Body/Encounter/visit_no"] == "mapped"
     assert found["/ClinicalDocument/code"] == "mapped"
+    assert found["Patient.gender"] == "mapped"
     assert {"concept": "sex", "code": "XX", "place": "V_IOP_PATIENT.sex", "count": 1} in told["codes"]
 
 
