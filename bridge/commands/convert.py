@@ -25,7 +25,22 @@ STDIN = "-"
 MAX_FILE_BYTES = 1024 * 1024 * 1024  # a file is read whole; a bigger one is a database dump and wants splitting
 #: what a directory is searched for; a file named outright may have any name
 SUFFIXES = frozenset(
-    (".hl7", ".txt", ".msg", ".dat", ".er7", ".adt", ".oru", ".csv", ".tsv", ".xml", ".xlsx", ".xlsm", ".json", ".ndjson")
+    (
+        ".hl7",
+        ".txt",
+        ".msg",
+        ".dat",
+        ".er7",
+        ".adt",
+        ".oru",
+        ".csv",
+        ".tsv",
+        ".xml",
+        ".xlsx",
+        ".xlsm",
+        ".json",
+        ".ndjson",
+    )
 )
 
 

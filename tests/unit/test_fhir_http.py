@@ -191,10 +191,12 @@ def test_accept(get, accept: str, status: int) -> None:  # type: ignore[no-untyp
     assert get("/fhir/Patient", Accept=accept).status_code == status
 
 
-def test_nothing_is_written_over_fhir(client: FlaskClient, tokens: dict[str, str], patient: str) -> None:
+def test_nothing_is_deleted_and_not_even_the_operator_writes(
+    client: FlaskClient, tokens: dict[str, str], patient: str
+) -> None:
     headers = {"Authorization": f"Bearer {tokens['operator']}"}
-    for method in ("PUT", "DELETE", "PATCH"):
-        assert client.open(f"/fhir/Patient/{patient}", method=method, headers=headers).status_code == 405
+    for method, status in (("PUT", 403), ("DELETE", 405), ("PATCH", 405)):
+        assert client.open(f"/fhir/Patient/{patient}", method=method, headers=headers).status_code == status
 
 
 def test_an_update_shows_in_history_and_the_old_version_stays(node: Node, get) -> None:  # type: ignore[no-untyped-def]
