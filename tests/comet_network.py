@@ -30,6 +30,7 @@ from anchor.contracts import nodes
 from anchor.errors import ChainError, ChainUnavailable
 from anchor.genesis import parse
 from anchor.protobuf import Message
+from tests.comet_link import Link
 from tests.ledger_consortium import CHAIN, sign_key
 
 ROOT = Path(__file__).parents[1]
@@ -142,7 +143,10 @@ class Node:
 
 
 class Network:
-    """Replicas of ``orgs`` with one genesis; those in ``validators`` vote, the others only follow."""
+    """Replicas of ``orgs`` with one genesis; those in ``validators`` vote, the others only follow.
+
+    ``severable``: they reach each other through ``links``, by the numbers of the node that dials and the one it dials.
+    """
 
     def __init__(
         self,
@@ -152,6 +156,7 @@ class Network:
         *,
         validators: Sequence[str] | None = None,
         timeouts: node_files.Timeouts = FAST,
+        severable: bool = False,
     ) -> None:
         ports = free_ports(2 * len(orgs))
         self.nodes: list[Node] = []
@@ -164,7 +169,10 @@ class Network:
         genesis = genesis if isinstance(genesis, bytes) else genesis(self.nodes)
         self.genesis = genesis
         self.document = comet_genesis(genesis, [node for node in self.nodes if node.org in voting], folder)
-        addresses = {node.identity.node: f"127.0.0.1:{node.p2p_port}" for node in self.nodes}
+        self.links: dict[tuple[int, int], Link] = {}
+        if severable:
+            pairs = [(one, other) for one in range(len(orgs)) for other in range(len(orgs)) if one != other]
+            self.links = {pair: Link(f"127.0.0.1:{self.nodes[pair[1]].p2p_port}") for pair in pairs}
         for node in self.nodes:
             (node.folder / "genesis.json").write_bytes(genesis)
             node_files.write_genesis(node.home, self.document)
@@ -172,9 +180,17 @@ class Network:
                 "org": node.org,
                 "rpc_port": node.rpc_port,
                 "p2p_port": node.p2p_port,
-                "peers": {each: where for each, where in addresses.items() if each != node.identity.node},
+                "peers": self._peers(node),
                 "timeouts": {name: getattr(timeouts, name) for name in timeouts.__slots__},
             }
+
+    def _peers(self, node: Node) -> dict[str, str]:
+        """Return node id and address of every other node, as ``node`` reaches it."""
+        own = self.nodes.index(node)
+        numbered = [(number, each) for number, each in enumerate(self.nodes) if number != own]
+        if self.links:
+            return {each.identity.node: self.links[own, number].address for number, each in numbered}
+        return {each.identity.node: f"127.0.0.1:{each.p2p_port}" for _, each in numbered}
 
     def start(self) -> None:
         for node in self.nodes:
@@ -202,6 +218,8 @@ class Network:
     def close(self) -> None:
         for node in self.nodes:
             node.kill()
+        for link in self.links.values():
+            link.close()
 
     def __enter__(self) -> Network:
         return self

@@ -95,6 +95,7 @@ def _play(scenario: Scenario, keep_serving: bool) -> None:
     except KeyboardInterrupt:
         scenario.report.check("interrupted / 已中断", False)
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second one must not leave nodes behind
         scenario.stop()
 
 

@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.service, pytest.mark.slow]
 ORGS = (AUTHORITY, HOSPITAL_A, HOSPITAL_B, PAYER)
 ROUNDS = int(os.environ.get("YIQIAO_KILL_ROUNDS", "6"))
 """Rounds of kill -9; 50 take some four minutes (pytest --timeout=900)."""
+CUT_SECONDS = 8
+"""How long the network is split: many rounds of consensus, and less than CometBFT waits for a silent peer."""
 
 
 @pytest.fixture
@@ -79,29 +81,40 @@ def test_one_dead_validator_stops_nothing_and_two_stop_everything_until_one_is_b
     assert all(one == histories[0] for one in histories)
 
 
-def test_a_partition_of_two_against_two_makes_no_progress_and_no_fork(network: Network) -> None:
-    submit_one(network.nodes[0])
-    halves = (network.nodes[:2], network.nodes[2:])
-    for half in halves:  # each half knows only itself
-        for node in half:
-            node.kill()
-            node.settings["whole"] = node.settings["peers"]
-            known = {one.identity.node for one in half}
-            node.settings["peers"] = {n: a for n, a in node.settings["peers"].items() if n in known}
-    network.start()
-    for node in network.nodes:
-        wait_until(lambda node=node: node.height() >= 1, "RPC after the cut")
-    before = [node.height() for node in network.nodes]
-    time.sleep(6)
-    assert max(node.height() for node in network.nodes) <= max(before) + 1
-    for node in network.nodes:
-        node.kill()
-        node.settings["peers"] = node.settings.pop("whole")
-    network.start()
-    network.wait_for_height(max(before) + 3, seconds=90)
-    submit_one(network.nodes[3])
+@pytest.fixture
+def severable(tmp_path: Path) -> Iterator[Network]:
+    require_cometbft()
+    with Network(tmp_path / "net", genesis_bytes(), ORGS, severable=True) as four:
+        four.start()
+        four.wait_for_height(2)
+        yield four
+
+
+def test_a_partition_of_two_against_two_makes_no_progress_and_no_fork(severable: Network) -> None:
+    network = severable
+    loads = [Load(network.nodes[0]), Load(network.nodes[3])]  # one on each side
+    try:
+        network.wait_for_height(5)
+        between = [link for (one, other), link in network.links.items() if (one < 2) != (other < 2)]
+        for link in between:
+            link.cut()
+        time.sleep(3)  # what was decided when the line broke is finished
+        before = [node.height() for node in network.nodes]
+        counts = [len(load.acknowledged) for load in loads]
+        time.sleep(CUT_SECONDS)
+        assert max(node.height() for node in network.nodes) == max(before) <= min(before) + 1
+        assert [len(load.acknowledged) for load in loads] == counts  # nobody is told that something was committed
+        for link in between:
+            link.mend()
+        network.wait_for_height(max(before) + 3, seconds=90)
+    finally:
+        for load in loads:
+            load.stop()
+    submit_one(network.nodes[2])
     histories = settle(network)
     assert all(one == histories[0] for one in histories)
+    for node in network.nodes:
+        assert check_acknowledged(node, loads) > 0
 
 
 @pytest.mark.parametrize("when", ["catching-up", "taking-part"])
