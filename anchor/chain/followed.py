@@ -23,6 +23,7 @@ from anchor import checkpoint
 from anchor.chain.client import ChainClient, CommittedTransaction
 from anchor.chain.embedded_scratch import ScratchLedger
 from anchor.chain.embedded_store import FOLLOWED, LedgerFile, decode_state
+from anchor.chain.embedded_tail import check_tail
 from anchor.checkpoint import Checkpoint, SignedCheckpoint
 from anchor.contracts.view import Value
 from anchor.errors import ChainCorrupt, ChainError, ChainUnavailable, ReplayDiffers
@@ -118,14 +119,25 @@ class FollowedLedger:
         if self._opened is not None and self._opened.file.height() != self._opened.height:
             self._close()
         if self._opened is None:
-            opened = ScratchLedger(self._genesis, self._path, durable=True)
-            self._opened = opened
+            self._opened = self._open()
+        return self._opened
+
+    def _open(self) -> ScratchLedger:
+        """Open the copy; a damaged one must not be taken for a fault of the host's."""
+        opened = ScratchLedger(self._genesis, self._path, durable=True)
+        try:
             if opened.height == 0:
                 with opened.file.writing():
                     opened.file.set_meta(FOLLOWED, b"1")
             if not opened.file.is_followed():
                 raise ChainCorrupt(f"{self._path.name} is no observer's copy of a ledger; move it away")
-        return self._opened
+            check_tail(opened.file, opened.ledger.chain)
+            if opened.ledger.tree.root != opened.file.head().state_root:
+                raise ChainCorrupt(f"{self._path.name}, this observer's copy, is damaged; remove it to compute it anew")
+        except BaseException:
+            opened.close()
+            raise
+        return opened
 
     @staticmethod
     def _take(replayed: ScratchLedger, blocks: Sequence[Sequence[CommittedTransaction]]) -> None:

@@ -165,13 +165,17 @@ def _print_status(status: EvidenceStatus, conflicts: tuple[Conflict, ...]) -> No
     lines = [
         f"waiting / 待上链       {status.pending} versions to be logged, {status.unpublished} logged and not "
         f"published, the oldest for {_span(status.lag)}",
-        f"own checkpoint / 检查点 {_span(status.checkpoint_age)} old",
-        f"ledger / 账本          {up}; {status.ledger_size} transactions, newest block {_span(status.ledger_age)} old",
+        f"own checkpoint / 检查点 {_old(status.checkpoint_age)}",
+        f"ledger / 账本          {up}; {status.ledger_size} transactions, newest block {_old(status.ledger_age)}",
         f"witnesses / 见证       {status.witnesses} of {status.quorum} needed have signed the newest head; "
         f"a quorum has signed {status.witnessed_size}",
-        f"this node / 本节点      has cosigned {status.cosigned_size}; looked {_span(status.looked_age)} ago "
-        f"({status.look or 'never'})",
-        f"time stamp / 时间戳     {_span(status.timestamp_age)} old",
+        f"this node / 本节点      has cosigned {status.cosigned_size}; "
+        + (
+            "has not looked yet"
+            if status.looked_age is None
+            else f"looked {_span(status.looked_age)} ago ({status.look})"
+        ),
+        f"time stamp / 时间戳     {_old(status.timestamp_age)}",
     ]
     if status.replayed_size is not None:
         lines.append(
@@ -187,10 +191,12 @@ def _print_status(status: EvidenceStatus, conflicts: tuple[Conflict, ...]) -> No
     click.echo("\n".join(lines))
 
 
-def _span(seconds: float | None) -> str:
+def _old(age: float | None) -> str:
+    return "none yet / 尚无" if age is None else f"{_span(age)} old"
+
+
+def _span(seconds: float) -> str:
     """Say how long something is, in the unit that fits."""
-    if seconds is None:
-        return "never"
     for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"

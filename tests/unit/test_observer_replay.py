@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -277,6 +279,24 @@ def test_an_observers_copy_is_not_taken_for_a_ledger_to_host(world: World, obser
         FollowedLedger(original, world.genesis).follow(
             world.chain, checkpoint.parse(world.chain.checkpoint()).checkpoint
         )
+
+
+@pytest.mark.parametrize(
+    ("table", "column"), [("bucket", "pairs"), ("tile", "hashes"), ("block", "header"), ("block", "frontier")]
+)
+def test_a_damaged_copy_accuses_nobody(world: World, observer: Observer, table: str, column: str) -> None:
+    observer.witness.run()
+    observer.replay.close()
+    with closing(sqlite3.connect(observer.path)) as file, file:
+        newest = f"SELECT rowid, {column} FROM {table} WHERE length({column}) > 0 ORDER BY rowid DESC LIMIT 1"
+        row, content = file.execute(newest).fetchone()
+        file.execute(f"UPDATE {table} SET {column} = ? WHERE rowid = ?", (bytes([content[0] ^ 1]) + content[1:], row))
+    with pytest.raises(ChainCorrupt):
+        observer.witness.run()
+    assert observer.witness.status().conflicts == ()
+    for suffix in ("", "-wal", "-shm"):
+        observer.path.with_name(observer.path.name + suffix).unlink(missing_ok=True)
+    assert observer.witness.run().outcome == "unchanged", "computed anew"
 
 
 def test_a_replays_cost_is_that_of_the_new_blocks(world: World, observer: Observer) -> None:
