@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 def consortium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NodeConsortium]:
     made = NodeConsortium(tmp_path_factory.mktemp("tls"), ["a"], quorum=1)
     made.nodes["s"] = member = ServedNode(made.directory, 950, "hospital", "s")  # admitted, never served
-    made._make_hospital(member)
+    made._make_member(member)
     try:
         made.start(["authority", "a"])
         yield made
