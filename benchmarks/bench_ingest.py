@@ -49,7 +49,7 @@ EXPECTED_PER_SECOND = {"ADT^A01": 400, "ORU^R01 with 30 OBX": 80}
 PROBES_PER_SECOND = 20
 """Messages whose way is timed; ``LOAD_PER_SECOND`` more arrive beside them in the second measurement."""
 
-LOAD_PER_SECOND = 100
+LOAD_PER_SECOND = 50
 POLL_SECONDS = 0.002
 READABLE_WITHIN_SECONDS = 30.0
 STARTED_WITHIN_SECONDS = 60.0
