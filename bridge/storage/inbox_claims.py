@@ -60,7 +60,7 @@ _CLAIMED = (
 
 _EARLIER = INBOX.alias("earlier")
 
-_DUE = (
+_DUE: Select[Any] = (
     select(literal_column("1"))
     .where(INBOX.c.state == RECEIVED_ONLY, INBOX.c.finished.is_(None), INBOX.c.available <= bindparam("now"))
     .limit(1)
