@@ -41,8 +41,8 @@ __all__ = [
     "whole_messages",
 ]
 
-ADAPTER = "hl7v2/1.0"
-"""Name and version of this adapter, for lineage. The version changes when the same bytes give another Bundle."""
+ADAPTER = "hl7v2/1.1"
+"""Name and version of this adapter, for lineage (docs/adr: how adapters version)."""
 
 # FHIR strings allow of the control characters only tab, line feed and carriage return.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\ufffe\uffff]")

@@ -20,7 +20,7 @@ from bridge.storage.database import write_transaction
 from bridge.storage.erasure import erase_subject
 from bridge.storage.inbox import Inbox, InboxFilter
 from bridge.storage.search_query import SearchQuery
-from fhir_adapters import ConversionResult, Issue, SourceProfile
+from fhir_adapters import ConversionResult, Issue, SourceProfile, hl7v2
 from fhir_adapters.errors import ValidationError
 from tests.stores import Stores, observation, patient
 
@@ -56,7 +56,7 @@ def test_a_message_is_kept_answered_converted_and_stored(stores: Stores) -> None
     assert done.versions == len(detail.versions) == stores.scalar("SELECT count(*) FROM outbox")
     stored = stores.records.read("Patient", _patient_id(stores))
     assert (stored.lineage.source, stored.lineage.source_digest) == ("his", sm3(message()))
-    assert stored.lineage.adapter == "hl7v2/1.0"
+    assert stored.lineage.adapter == hl7v2.ADAPTER
     assert stored.subject == f"Patient/{stored.id}"
 
 

@@ -110,6 +110,6 @@ def _describe(conv: Conversion, person: Json, gt1: Segment) -> None:
         kin.birth_date(conv, person, gt1, 8)
     if gt1.peek(9):
         kin.sex(conv, person, gt1, 9)
-    language = concepts.concept(conv, gt1, 36) if gt1.peek(36) else None
+    language = concepts.translated(conv, "language", gt1, 36) if gt1.peek(36) else None
     if language is not None:
         person["communication"] = [{"language": language}]

@@ -240,7 +240,7 @@ def additional(conv: Conversion, resource: Json, pv2: Segment) -> None:
     _length(conv, resource, pv2)
     for reference in actors.practitioners(conv, pv2, 13) if pv2.peek(13) else ():
         resource.setdefault("participant", []).append(_participant("REF", "referrer", reference))
-    priority = concepts.concept(conv, pv2, 25)
+    priority = concepts.translated(conv, "visit-priority", pv2, 25)
     if priority is not None:
         resource["priority"] = priority
     arrival = concepts.concept(conv, pv2, 38)

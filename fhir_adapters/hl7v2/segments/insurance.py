@@ -135,9 +135,9 @@ def _period(conv: Conversion, resource: Json, in1: Segment) -> None:
 
 
 def _insured(conv: Conversion, resource: Json, patient: Json, in1: Segment, in2: Segment | None) -> None:
-    relationship = concepts.concept(conv, in1, 17)
+    relationship = concepts.translated(conv, "subscriber-relationship", in1, 17)
     if relationship is None and in2 is not None and in2.peek(72):
-        relationship = concepts.concept(conv, in2, 72)
+        relationship = concepts.translated(conv, "subscriber-relationship", in2, 72)
     if relationship is not None:
         resource["relationship"] = relationship
     codes = {each["code"].upper() for each in (relationship or {}).get("coding", ())}
@@ -178,7 +178,7 @@ def _from_in2(conv: Conversion, person: Json, in2: Segment) -> None:
     ]
     if points:
         person["telecom"] = points
-    language = concepts.concept(conv, in2, 34) if in2.peek(34) else None
+    language = concepts.translated(conv, "language", in2, 34) if in2.peek(34) else None
     if language is not None:
         person["communication"] = [{"language": language}]
 

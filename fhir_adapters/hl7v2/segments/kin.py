@@ -61,9 +61,9 @@ def next_of_kin(conv: Conversion, patient: Json, nk1: Segment) -> None:
     sex(conv, resource, nk1, 15)
     if nk1.peek(16):
         birth_date(conv, resource, nk1, 16)
-    language = concepts.concept(conv, nk1, 20)
+    language = concepts.translated(conv, "language", nk1, 20)
     if language is not None:
-        resource["communication"] = [{"language": language}]
+        resource["communication"] = [{"language": language, "preferred": True}]  # it is the primary language
     finish(conv, patient, resource)
 
 

@@ -167,9 +167,9 @@ def _contact_points(conv: Conversion, resource: Json, pid: Segment) -> None:
 
 
 def _circumstances(conv: Conversion, resource: Json, pid: Segment) -> None:
-    language = concepts.concept(conv, pid, 15)
+    language = concepts.translated(conv, "language", pid, 15)
     if language is not None:
-        resource["communication"] = [{"language": language}]
+        resource["communication"] = [{"language": language, "preferred": True}]  # it is the primary language
     if pid.peek(16):
         marital = concepts.translated(conv, "marital", pid, 16)
         if marital is not None:
