@@ -186,6 +186,8 @@ def _output(stack: ExitStack, name: str | None) -> IO[bytes]:
     if name is None or name == STDIN:
         return sys.stdout.buffer
     final, partial = Path(name), Path(f"{name}.partial")
+    if final.exists() and not final.is_file():
+        partial = final  # a device or a pipe is written to, never replaced
     try:
         stream = partial.open("wb")
     except OSError as error:
@@ -193,6 +195,8 @@ def _output(stack: ExitStack, name: str | None) -> IO[bytes]:
 
     def finish(kind: type[BaseException] | None, *_: object) -> None:
         stream.close()
+        if partial is final:
+            return
         if kind is None:
             partial.replace(final)
         else:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -143,3 +145,15 @@ def test_an_interrupted_run_leaves_no_half_output(files: Path, tmp_path: Path, m
 def test_a_summary_for_machines(files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     convert(files / "a.hl7", "--out", tmp_path / "out", "--json")
     assert json.loads(capsys.readouterr().err)["converted"] == 2
+
+
+def test_a_pipe_is_written_to_and_not_replaced(files: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert convert(files / "a.hl7", "--out", pipe) == 0
+        assert stat.S_ISFIFO(pipe.stat().st_mode)
+        assert os.read(reader, 65536).startswith(b'{"entry"')
+    finally:
+        os.close(reader)
