@@ -32,7 +32,7 @@ import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -40,6 +40,7 @@ from zoneinfo import ZoneInfo
 from fhir_adapters.concepts import CONCEPTS
 from fhir_adapters.errors import ProfileError
 from fhir_adapters.local_field import FieldPlace, local_fields
+from fhir_adapters.site_memory import SiteMemory
 from fhir_adapters.spelling import refuse_unknown, suggestion
 from fhir_adapters.view_mapping import ViewMapping
 from fhir_adapters.view_mapping_toml import view_mappings
@@ -84,6 +85,11 @@ class SourceProfile:
     def zone(self) -> ZoneInfo:
         """The time zone of source times that carry no offset."""
         return _zone(self.time_zone)
+
+    @cached_property
+    def memory(self) -> "SiteMemory":
+        """What adapters remember of this source between messages. Nothing of it changes what a message becomes."""
+        return SiteMemory()
 
     def with_id_key(self, id_key: bytes) -> "SourceProfile":
         """This profile with the node's secret for resource ids. Raises ProfileError when it is too short."""

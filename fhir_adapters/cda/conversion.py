@@ -2,8 +2,6 @@
 
 from dataclasses import dataclass
 
-from cryptography.hazmat.primitives.hashes import SM3, Hash
-
 from fhir_adapters.bundle_entry import entry
 from fhir_adapters.cda import original
 from fhir_adapters.cda.chinese import dispatch as chinese
@@ -21,6 +19,7 @@ from fhir_adapters.cda.sections import section, sections
 from fhir_adapters.errors import UnsupportedMessage, ValidationError
 from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
 from fhir_adapters.result import ConversionResult, Issue
+from fhir_adapters.source_digest import source_digest
 from fhir_adapters.validation import require_valid, validate
 from fhir_adapters.xml.tree import Element
 
@@ -92,7 +91,7 @@ class _Converted:
 
 def _converted(raw: bytes, profile: SourceProfile) -> _Converted:
     opened = read(raw, profile)
-    conv = Conversion(profile, _digest(raw))
+    conv = Conversion(profile, source_digest(raw))
     conv.document = (original.SOURCE_DIGEST, conv.digest)
     conv.hold(opened.root)
     for doubt in opened.text.doubts:
@@ -289,9 +288,3 @@ def _require_valid_document(bundle: Json) -> None:
     issues += validate(envelope)
     if issues:
         raise ValidationError(issues[0].text, issues[0].location)
-
-
-def _digest(raw: bytes) -> str:
-    state = Hash(SM3())
-    state.update(raw)
-    return state.finalize().hex()

@@ -12,8 +12,6 @@ Choices follow the HL7 v2-to-FHIR mapping guide; docs/adr/0005-hl7v2-mapping.md 
 import re
 from dataclasses import replace
 
-from cryptography.hazmat.primitives.hashes import SM3, Hash
-
 from fhir_adapters.bundle_entry import entry
 from fhir_adapters.errors import UnsupportedMessage
 from fhir_adapters.hl7v2 import local_fields
@@ -29,6 +27,7 @@ from fhir_adapters.hl7v2.segments.provenance import message_time, provenance
 from fhir_adapters.hl7v2.splitting import messages, whole_messages
 from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
 from fhir_adapters.result import ConversionResult, Issue
+from fhir_adapters.source_digest import source_digest
 from fhir_adapters.validation import require_valid
 
 __all__ = [
@@ -65,18 +64,17 @@ def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResul
     decoded = decode(raw.lstrip(b"\x0b\r\n"), chosen.charset)
     remarks = _remarks(decoded)
     text = decoded.text.strip("\x0b\x1c\r\n \t\ufeff")
-    if _CONTROL.search(text):
+    if not text.replace("\r", "").isprintable() and _CONTROL.search(text):  # the first is four times as fast
         remarks.append(
             Issue("warning", "control-characters", "MSH", "characters that FHIR does not allow were removed")
         )
         text = _CONTROL.sub("", text)
-    clean = Decoded(text, decoded.charset, decoded.declared)
-    digest = _digest(raw)
+    digest = source_digest(raw)
     if text.startswith("<"):
         raise UnsupportedMessage("HL7 v2 in XML is not read, only its own encoding (ER7)", "MSH")
     message = parse(text)
     replaced = local_fields.move(message, chosen.local_fields) if chosen.local_fields else []
-    header = from_segments(message, clean)
+    header = from_segments(message, decoded)
     family = family_of(header)
     conv = Conversion(chosen, header)
     conv.issues += remarks
@@ -116,12 +114,6 @@ def lacks_something(message: Message, header: Header) -> bool:
 
 def _remarks(decoded: Decoded) -> list[Issue]:
     return [Issue("warning", "charset", "MSH-18", decoded.doubt)] if decoded.doubt else []
-
-
-def _digest(raw: bytes) -> str:
-    state = Hash(SM3())
-    state.update(raw)
-    return state.finalize().hex()
 
 
 def _bundle(conv: Conversion, message: Message, digest: str, family: Family) -> Json:

@@ -11,6 +11,7 @@ Splitting comes after decoding, because the second byte of a GBK character may b
 import codecs
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from fhir_adapters.errors import DecodeError
 
@@ -83,6 +84,7 @@ class Decoded:
     doubt: str = ""
 
 
+@lru_cache(maxsize=256)
 def codec_for(name: str) -> str | None:
     """The Python codec for a name of table 0211 or a common vendor spelling; None when it is not known."""
     return _NAMES.get(name.upper().translate(_SEPARATORS))
@@ -109,7 +111,7 @@ def decode(raw: bytes, default: str) -> Decoded:
     Raises:
         DecodeError: no candidate reads the bytes without loss.
     """
-    marked = wide_or_marked(raw)
+    marked = None if raw.startswith(b"MSH") else wide_or_marked(raw)
     if marked is not None:
         codec, length = marked
         try:

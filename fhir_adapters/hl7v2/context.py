@@ -1,5 +1,6 @@
 """One conversion in progress: the resources made so far, the issues met, and what the site's profile says."""
 
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
@@ -59,7 +60,7 @@ class Conversion:
         """Order number -> the Observations of its report, for the results that follow from one of them."""
         self.unlinked: dict[str, list[str]] = {}
         """Patient -> the patients it is no longer linked to."""
-        self._systems: dict[str, str] = {}
+        self._systems = profile.memory.systems
         self._local = ""
         self._used: dict[str, int] = {}
 
@@ -103,7 +104,9 @@ class Conversion:
         found = self._systems.get(authority)
         if found is None:
             namespace, universal, kind = [*(self.text(part) for part in authority.split("&")), "", "", ""][:3]
-            found = self._systems[authority] = assigning_system(self.profile, namespace, universal, kind)
+            found = assigning_system(self.profile, namespace, universal, kind)
+            if "\\" not in authority:  # what an escape means depends on the message's character set
+                self.profile.memory.keep_system(authority, found)
         return found
 
     def local_system(self, kind: str) -> str:
@@ -129,6 +132,29 @@ class Conversion:
                     known.setdefault(name, value)
         return reference
 
+    def mention(self, kind: str, raw: str, make: "Builder", segment: Segment, number: int) -> str | None:
+        """The reference to whom or what a raw field names, the last of the resources that ``make`` builds of it.
+
+        Made once a message, and once for all messages of the site unless there was something to remark on or what an
+        escape means depends on the message. None when it names nothing.
+        """
+        key = (kind, raw)
+        memo = self.memo
+        if key in memo:
+            return memo[key]
+        memory = self.profile.memory
+        made = memory.resources(kind, raw)
+        if made is None:
+            remarks = len(self.issues)
+            made = make(self, raw, segment, number)
+            if len(self.issues) == remarks and "\\" not in raw:
+                memory.keep_resources(kind, raw, made)
+        reference: str | None = None
+        for resource in made:
+            reference = self.put(resource)
+        memo[key] = reference
+        return reference
+
     def keep(self, resource: Json) -> Json:
         """As ``put``; returns the resource that is kept, which a mapping may go on to complete."""
         return self.resources[self.put(resource)]
@@ -152,6 +178,9 @@ class Conversion:
         self._used[key] = count + 1
         return count
 
+
+Builder = Callable[[Conversion, str, Segment, int], list[Json]]
+"""Builds the resources that a raw field names, the larger before the smaller; remarks name segment and field."""
 
 _CHOICES = ("deceased", "multipleBirth", "effective", "value", "onset", "occurrence")
 """Choice elements (``effective[x]``) at the top of the resources made here: of each only one data type may stand."""

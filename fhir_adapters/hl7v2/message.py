@@ -19,7 +19,23 @@ MAX_SEGMENTS = 100_000
 WIDTH = 80
 """Fields each segment is padded to, so that a mapping may read past the end; the widest (IN2) has 72."""
 
-WIDTHS = {"OBX": 40, "NTE": 12, "ORC": 48, "PID": 48, "PV1": 64, "EVN": 12, "TQ1": 20, "AL1": 12, "DG1": 32, "SPM": 40}
+WIDTHS = {
+    "AL1": 12,
+    "DG1": 32,
+    "EVN": 12,
+    "IN1": 60,
+    "MSH": 32,
+    "NK1": 44,
+    "NTE": 12,
+    "OBR": 60,
+    "OBX": 40,
+    "ORC": 48,
+    "PID": 48,
+    "PV1": 64,
+    "RXA": 32,
+    "SPM": 40,
+    "TQ1": 20,
+}
 """The same of segments that are many or come in every message, above what any version has in them."""
 
 STANDARD = "|^~\\&"
@@ -146,7 +162,7 @@ def _segments(lines: list[str], separator: str, encoding: str) -> Message:
     first = lines[0].split("|")
     first[1:2] = [separator, encoding]
     first[0] = ""
-    segments = [Segment("MSH", 1, first + _PADDING[len(first) :], len(first) - 1)]
+    segments = [Segment("MSH", 1, first + _PADDINGS["MSH"][len(first) :], len(first) - 1)]
     forgiven: list[tuple[str, str]] = []
     if DOUBLED in lines[0]:
         forgiven.append(("MSH-2", "the escape character is doubled"))

@@ -63,7 +63,7 @@ def concern(conv: Conversion, el: Element, section: Section) -> list[Json]:
     """The act that tracks an allergy: its observations become the resources, it lends them status and author."""
     act = Statement(conv, el, section)
     status = act.status()
-    act.node.drop("code", "effectiveTime")  # when the concern was recorded; the observation says when it began
+    act.node.drop("code")
     holder: Json = {}
     act.recorder(holder)
     made: list[Json] = []
@@ -204,7 +204,7 @@ def _whole_severity(conv: Conversion, resource: Json, level: str, relation: Rela
 
 def _coded_value(conv: Conversion, relation: Relation, table: MappingProxyType[str, str]) -> str:
     inner = Statement(conv, relation.el, Section())
-    inner.node.drop("code", "statusCode", "text", "interpretationCode", "effectiveTime", "author")
+    inner.node.drop("code", "statusCode", "text")
     el = inner.node.first("value")
     value = concepts.concept(conv, el)
     inner.finish()
@@ -240,7 +240,6 @@ def _reaction(conv: Conversion, resource: Json, statement: Statement, relation: 
         times.put(conv, reaction, "onset", when)
     for note in reaction.pop("note", ()):
         resource.setdefault("note", []).append(note)
-    inner.node.drop("author")
     inner.finish()
     if what is not None:
         resource.setdefault("reaction", []).append({"manifestation": [what], **reaction})

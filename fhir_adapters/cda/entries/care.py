@@ -99,7 +99,7 @@ def _target(conv: Conversion, resource: Json, code: Json | None, holder: Json, v
 
 def _priority(conv: Conversion, resource: Json, relation: Relation) -> None:
     inner = Statement(conv, relation.el, Section())
-    inner.node.drop("code", "statusCode", "effectiveTime", "author", "text")
+    inner.node.drop("code", "statusCode", "text")
     value = concepts.concept(conv, inner.node.first("value"))
     if value and "priority" not in resource:
         resource["priority"] = value
@@ -130,7 +130,6 @@ def care_team(conv: Conversion, el: Element, section: Section) -> list[Json]:
             function = concepts.concept(conv, participant.find("{urn:hl7-org:sdtc}functionCode"))
             entry: Json = {"role": [function]} if function else {}
             resource.setdefault("participant", []).append({**entry, "member": who})
-    statement.node.drop("author")
     apart: list[Json] = []
     for relation in statement.relations():
         if MEMBER in relation.templates:

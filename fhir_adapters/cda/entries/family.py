@@ -27,7 +27,7 @@ def family_member(conv: Conversion, el: Element, section: Section) -> list[Json]
     if subject is not None:
         _relative(conv, resource, subject)
     resource.setdefault("relationship", absent_concept("unknown"))
-    statement.node.drop("code", "author")
+    statement.node.drop("code")
     apart: list[Json] = []
     for relation in statement.relations():
         if relation.name == "observation":
@@ -83,7 +83,7 @@ def _person(conv: Conversion, resource: Json, inner: Node) -> None:
 
 def _condition(conv: Conversion, resource: Json, statement: Statement, relation: Relation) -> list[Json]:
     inner = Statement(conv, relation.el, statement.section)
-    inner.node.drop("statusCode", "author")
+    inner.node.drop("statusCode")
     what = concepts.concept(conv, inner.node.first("value"))
     kind = inner.code()
     text = inner.text()

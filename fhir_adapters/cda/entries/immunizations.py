@@ -1,5 +1,7 @@
 """Immunizations (4.52): given, not given and why, and what followed."""
 
+import re
+
 from fhir_adapters.cda.context import Conversion, Json, absent
 from fhir_adapters.cda.datatypes import concepts, quantities, times
 from fhir_adapters.cda.datatypes.nulls import reason_of
@@ -13,6 +15,7 @@ from fhir_adapters.xml.tree import Element
 REFUSAL = "2.16.840.1.113883.10.20.22.4.53"
 _REACTION = "2.16.840.1.113883.10.20.22.4.9"
 _FUNCTION = "http://terminology.hl7.org/CodeSystem/v2-0443"
+_DOSE_NUMBER = re.compile(r"0*[1-9]\d{0,5}", re.ASCII)
 _STATUS = {"completed": "completed", "active": "completed", "aborted": "not-done", "cancelled": "not-done"}
 
 
@@ -24,7 +27,7 @@ def immunization(conv: Conversion, el: Element, section: Section) -> list[Json]:
     resource = statement.resource("Immunization")
     status = statement.status()
     resource["status"] = "not-done" if statement.negated else _STATUS.get(status, "completed")
-    statement.node.drop("code", "repeatNumber")
+    statement.node.drop("code")
     code, details = medications.medicine(conv, statement.node.first("consumable"))
     resource["vaccineCode"] = code or concepts.required(conv, None, el)
     if "batch" in details:
@@ -53,6 +56,8 @@ def immunization(conv: Conversion, el: Element, section: Section) -> list[Json]:
             resource.setdefault("performer", []).append({"actor": named})
         else:
             conv.not_mapped(participant)
+    for number in statement.node.take("repeatNumber"):
+        _dose_number(conv, resource, number)
     apart = _inside(conv, resource, statement)
     text = statement.text()
     if text and text not in concepts.spellings(resource["vaccineCode"]):
@@ -82,7 +87,7 @@ def _inside(conv: Conversion, resource: Json, statement: Statement) -> list[Json
     for relation in statement.relations():
         if REFUSAL in relation.templates:
             inner = Statement(conv, relation.el, statement.section)
-            inner.node.drop("statusCode", "effectiveTime", "author")
+            inner.node.drop("statusCode")
             why = inner.code()
             if why:
                 resource["statusReason"] = why
@@ -99,9 +104,21 @@ def _inside(conv: Conversion, resource: Json, statement: Statement) -> list[Json
         elif not comment(statement, resource, relation):
             apart += loosely_nested(statement, relation)
         number = child(relation.holder, "sequenceNumber")
-        if number is not None and number.get("value", "").isdigit() and int(number.get("value", "0")[:6]) > 0:
-            resource["protocolApplied"] = [{"doseNumberPositiveInt": int(number.get("value", "")[:6])}]
+        if number is not None:
+            _dose_number(conv, resource, number)
     return apart
+
+
+def _dose_number(conv: Conversion, resource: Json, el: Element) -> None:
+    """Which dose of a series it was (C-CDA on FHIR); remarked on where it is none or contradicts one said before."""
+    low = child(el, "low")
+    value = (el.get("value") or (low.get("value") if low is not None else "") or "").strip()
+    dose = int(value) if _DOSE_NUMBER.fullmatch(value) else 0
+    known = resource.get("protocolApplied", [{}])[0].get("doseNumberPositiveInt", dose)
+    if dose and known == dose:
+        resource["protocolApplied"] = [{"doseNumberPositiveInt": dose}]
+    else:
+        conv.not_mapped(el)
 
 
 def _education(conv: Conversion, resource: Json, el: Element) -> None:

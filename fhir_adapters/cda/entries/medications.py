@@ -291,7 +291,7 @@ def _instruction(conv: Conversion, dose: Json, relation: Relation) -> None:
 def reason(conv: Conversion, resource: Json, relation: Relation) -> None:
     """An indication as ``reasonCode``: its value, else its code."""
     inner = Statement(conv, relation.el, Section())
-    inner.node.drop("statusCode", "effectiveTime", "author")
+    inner.node.drop("statusCode")
     code, value = inner.code(), concepts.concept(conv, inner.node.first("value"))
     text = inner.text()
     what = value or code or ({"text": text} if text else None)
@@ -390,7 +390,6 @@ def dispense(conv: Conversion, el: Element, section: Section) -> list[Json]:
         moment = holder.get("xDateTime") or holder.get("xPeriod", {}).get("start")
         if moment:
             resource["whenHandedOver"] = moment
-    statement.node.drop("repeatNumber")
     apart: list[Json] = []
     for relation in statement.relations():
         if not comment(statement, resource, relation):

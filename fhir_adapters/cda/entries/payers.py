@@ -22,7 +22,7 @@ _STATUS = {"completed": "active", "active": "active", "aborted": "cancelled", "c
 def coverage(conv: Conversion, el: Element, section: Section) -> list[Json]:
     """The policies of a coverage activity, in the order of preference that it gives them."""
     act = Statement(conv, el, section)
-    act.node.drop("code", "statusCode", "effectiveTime", "author")
+    act.node.drop("code", "statusCode")
     made: list[Json] = []
     for relation in act.relations():
         if relation.name == "act":
@@ -61,7 +61,6 @@ def policy(conv: Conversion, el: Element, section: Section, relation: Relation |
     raw = number.get("value", "") if number is not None else ""
     if raw.isascii() and raw.isdigit() and int(raw[:6]) > 0:
         resource["order"] = int(raw[:6])
-    statement.node.drop("effectiveTime", "author")
     apart: list[Json] = []
     for deeper in statement.relations():
         if not comment(statement, {}, deeper):

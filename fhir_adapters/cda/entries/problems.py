@@ -67,10 +67,9 @@ def health_concern(conv: Conversion, el: Element, section: Section) -> list[Json
 def _tracked(conv: Conversion, el: Element, section: Section, category: str) -> list[Json]:
     act = Statement(conv, el, section)
     clinical = _CONCERN.get(act.status(), "active")
-    act.node.drop("code", "effectiveTime")
+    act.node.drop("code")
     holder: Json = {}
     act.recorder(holder)
-    act.node.drop("performer")
     made: list[Json] = []
     comments: Json = {}
     for relation in act.relations():
@@ -202,7 +201,7 @@ def _inside(conv: Conversion, resource: Json, statement: Statement) -> tuple[lis
 
 def _value(conv: Conversion, relation: Relation) -> Json | None:
     inner = Statement(conv, relation.el, Section())
-    inner.node.drop("code", "statusCode", "text", "effectiveTime", "author", "interpretationCode")
+    inner.node.drop("code", "statusCode", "text")
     value = concepts.concept(conv, inner.node.first("value"))
     inner.finish()
     return value
@@ -229,7 +228,7 @@ def _age(conv: Conversion, resource: Json, relation: Relation) -> None:
 def age_of(conv: Conversion, el: Element) -> Json:
     """The Age of an age observation (4.31); {} when it says none in a unit of time (age-1)."""
     inner = Statement(conv, el, Section())
-    inner.node.drop("code", "statusCode", "text", "effectiveTime")
+    inner.node.drop("code", "statusCode", "text")
     made = quantities.quantity(conv, inner.node.first("value"))
     inner.finish()
     return made if made.get("code") in ("a", "mo", "wk", "d", "h", "min") and made["value"] > 0 else {}

@@ -34,7 +34,6 @@ def encounter(conv: Conversion, el: Element, section: Section) -> list[Json]:
             resource["period"] = found
     for who, function, performer in statement.performers():
         _participant(conv, resource, who, function, performer)
-    statement.node.drop("author")
     disposition = concepts.translated_if_chinese(
         conv, "discharge-disposition", statement.node.first("sdtc:dischargeDispositionCode")
     )

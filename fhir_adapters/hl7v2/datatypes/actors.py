@@ -39,16 +39,11 @@ def practitioners(conv: Conversion, segment: Segment, number: int) -> list[Json]
 
 def practitioner_raw(conv: Conversion, raw: str, segment: Segment, number: int) -> Json | None:
     """A reference to the Practitioner of one XCN; None when it names nobody."""
-    key = ("XCN", raw)
-    memo = conv.memo
-    if key in memo:
-        known = memo[key]
-    else:
-        known = memo[key] = _practitioner(conv, raw, segment, number)
+    known = conv.mention("XCN", raw, _practitioner, segment, number)
     return None if known is None else {"reference": known}
 
 
-def _practitioner(conv: Conversion, raw: str, segment: Segment, number: int) -> str | None:
+def _practitioner(conv: Conversion, raw: str, segment: Segment, number: int) -> list[Json]:
     parts = raw.split("^")
     if len(parts) < XCN_CARRIED:
         parts += [""] * (XCN_CARRIED - len(parts))
@@ -76,14 +71,14 @@ def _practitioner(conv: Conversion, raw: str, segment: Segment, number: int) -> 
         resource["id"] = practitioner_id(conv.profile, system, "name:" + written)
     else:
         conv.leftover(parts, 0, segment, number)
-        return None
+        return []
     if len(parts) > XCN_CARRIED:
         _further(conv, parts, human, segment, number)
     if human:
         resource["name"] = [human]
     if parts[7] and parts[7] != NULL:
         conv.not_mapped(segment, number, 8)
-    return conv.put(resource)
+    return [resource]
 
 
 def _further(conv: Conversion, parts: list[str], human: Json, segment: Segment, number: int) -> None:
@@ -127,23 +122,22 @@ def organization_raw(
     conv: Conversion, raw: str, segment: Segment, number: int, address: list[Json] | None = None
 ) -> Json | None:
     """A reference to the Organization of one XON; None when it names none."""
-    key = ("XON", raw)
-    memo = conv.memo
-    if key in memo and not address:
-        known = memo[key]
-    else:
-        known = memo[key] = _organization(conv, raw, segment, number, address)
-    return None if known is None else {"reference": known}
+    known = conv.mention("XON", raw, _organization, segment, number)
+    if known is None:
+        return None
+    if address:
+        conv.resources[known].setdefault("address", address)
+    return {"reference": known}
 
 
-def _organization(conv: Conversion, raw: str, segment: Segment, number: int, address: list[Json] | None) -> str | None:
+def _organization(conv: Conversion, raw: str, segment: Segment, number: int) -> list[Json]:
     parts = raw.split("^")
     parts += [""] * (10 - len(parts))
     title = conv.text(parts[0])
     value = conv.text(parts[9]) or conv.text(parts[2])
     if not title and not value:
         conv.leftover(parts, 0, segment, number)
-        return None
+        return []
     resource: Json = {"resourceType": "Organization", "id": ""}
     system = conv.system(parts[5])
     if value:
@@ -159,14 +153,12 @@ def _organization(conv: Conversion, raw: str, segment: Segment, number: int, add
     if title:
         resource["name"] = title
     resource["id"] = organization_id(conv.profile, system, value or "name:" + title)
-    if address:
-        resource["address"] = address
     for index in (1, 3, 4, 7, 8):
         if parts[index] and parts[index] != NULL:
             conv.not_mapped(segment, number, index + 1)
     if parts[9] and parts[2] and parts[9] != parts[2]:
         conv.not_mapped(segment, number, 3)
-    return conv.put(resource)
+    return [resource]
 
 
 def authority(conv: Conversion, raw: str) -> Json | None:

@@ -27,8 +27,7 @@ def identifiers(conv: Conversion, segment: Segment, number: int, default_type: s
     if not segment.fields[number]:
         return []
     raw = segment.take(number)
-    made = (identifier(conv, repetition, segment, number, default_type) for repetition in raw.split("~"))
-    return [each for each in made if each is not None]
+    return [made for each in raw.split("~") if each and (made := identifier(conv, each, segment, number, default_type))]
 
 
 def identifier(conv: Conversion, raw: str, segment: Segment, number: int, default_type: str = "") -> Json | None:

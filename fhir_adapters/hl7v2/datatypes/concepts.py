@@ -68,8 +68,7 @@ def concepts(conv: Conversion, segment: Segment, number: int) -> list[Json]:
     raw = segment.take(number)
     if not raw:
         return []
-    made = (from_raw(conv, repetition, segment, number) for repetition in raw.split("~"))
-    return [each for each in made if each is not None]
+    return [made for each in raw.split("~") if each and (made := from_raw(conv, each, segment, number))]
 
 
 def from_raw(conv: Conversion, raw: str, segment: Segment, number: int, default_system: str = "") -> Json | None:

@@ -23,8 +23,7 @@ def names(conv: Conversion, segment: Segment, number: int, use: str = "") -> lis
     if not segment.fields[number]:
         return []
     raw = segment.take(number)
-    made = (name(conv, repetition, segment, number, use) for repetition in raw.split("~"))
-    return [each for each in made if each]
+    return [made for each in raw.split("~") if each and (made := name(conv, each, segment, number, use))]
 
 
 def name(conv: Conversion, raw: str, segment: Segment, number: int, use: str = "") -> Json | None:
@@ -104,8 +103,7 @@ def addresses(conv: Conversion, segment: Segment, number: int) -> list[Json]:
     if not segment.fields[number]:
         return []
     raw = segment.take(number)
-    made = (address(conv, repetition, segment, number) for repetition in raw.split("~"))
-    return [each for each in made if each]
+    return [made for each in raw.split("~") if each and (made := address(conv, each, segment, number))]
 
 
 def address(conv: Conversion, raw: str, segment: Segment, number: int) -> Json | None:
@@ -129,8 +127,8 @@ def address(conv: Conversion, raw: str, segment: Segment, number: int) -> Json |
     if lines:
         built["line"] = lines
     for element, index in (("city", 2), ("district", 8), ("state", 3), ("postalCode", 4), ("country", 5)):
-        value = _joined(conv, parts[index])  # XAD-9 is a CWE since v2.9: code and name
-        if value:
+        # XAD-9 is a CWE since v2.9: code and name
+        if parts[index] and (value := _joined(conv, parts[index])):
             built[element] = value
     if built and _HAN.search(raw):
         built["text"] = "".join(

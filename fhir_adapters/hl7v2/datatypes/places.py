@@ -27,24 +27,18 @@ def location(conv: Conversion, segment: Segment, number: int) -> Json | None:
 
 def location_raw(conv: Conversion, raw: str, segment: Segment, number: int) -> Json | None:
     """A reference to the Location of one PL already taken; None when it names none."""
-    key = ("PL", raw)
-    memo = conv.memo
-    if key in memo:
-        known = memo[key]
-    else:
-        known = memo[key] = _location(conv, raw, segment, number)
+    known = conv.mention("PL", raw, _location, segment, number)
     return None if known is None else {"reference": known}
 
 
-def _location(conv: Conversion, raw: str, segment: Segment, number: int) -> str | None:
+def _location(conv: Conversion, raw: str, segment: Segment, number: int) -> list[Json]:
     parts = raw.split("^")
     if len(parts) < PL_PARTS:
         parts += [""] * (PL_PARTS - len(parts))
     ward, room, bed, facility, building, floor = (_name(conv, parts[index]) for index in (0, 1, 2, 3, 6, 7))
     profile = conv.profile
     path = (facility, building, ward, room, bed)
-    parent: str | None = None
-    smallest: Json | None = None
+    places: list[Json] = []
     for title, kind, depth in (
         (facility, "si", 1),
         (building, "bu", 2),
@@ -56,22 +50,21 @@ def _location(conv: Conversion, raw: str, segment: Segment, number: int) -> str 
         if not title:
             continue
         levels = path[:depth] if kind != "lvl" else (facility, building, "level:" + floor)
-        smallest = {
+        place: Json = {
             "resourceType": "Location",
             "id": location_id(profile, *levels),
             "name": title,
             "mode": "instance",
             "physicalType": {"coding": [{"system": _PHYSICAL, "code": kind, "display": _KINDS[kind]}]},
         }
-        if parent is not None:
-            smallest["partOf"] = {"reference": parent}
-        parent = conv.put(smallest)
-    if smallest is None:
+        if places:
+            place["partOf"] = {"reference": f"Location/{places[-1]['id']}"}
+        places.append(place)
+    if places:
+        _describe(conv, places[-1], parts, segment, number)
+    else:
         conv.leftover(parts, 0, segment, number)
-        return None
-    assert parent is not None
-    _describe(conv, conv.resources[parent], parts, segment, number)
-    return parent
+    return places
 
 
 def _name(conv: Conversion, component: str) -> str:
@@ -87,17 +80,17 @@ def _describe(conv: Conversion, place: Json, parts: list[str], segment: Segment,
     if status:
         known = conv.find("bed-status", status)
         if known is not None:
-            place.setdefault("operationalStatus", known.coding())
+            place["operationalStatus"] = known.coding()
         else:
             conv.unmapped_code("bed-status", segment, number)
     if kind:
-        place.setdefault("type", [{"coding": [{"system": _V2_TYPE, "code": " ".join(kind.split())}]}])
+        place["type"] = [{"coding": [{"system": _V2_TYPE, "code": " ".join(kind.split())}]}]
     if description:
-        place.setdefault("description", description)
+        place["description"] = description
     if comprehensive:
         value, _, authority = comprehensive.partition("&")
         if value:
-            place.setdefault("identifier", [{"system": conv.system(authority), "value": value}])
+            place["identifier"] = [{"system": conv.system(authority), "value": value}]
     for index in range(10, len(parts)):
         if parts[index] and parts[index] != NULL:
             conv.not_mapped(segment, number, index + 1)
