@@ -15,9 +15,7 @@ from anchor.gm import sm3
 from bridge.errors import NotFound
 from bridge.services.conversion import FHIR_FORMAT
 from bridge.services.fhir_resolution import MATCHED
-from bridge.services.identity import subject_of
 from bridge.storage.inbox import DEAD, FAILED, STORED, Accepted, Delivery, Inbox, InboxDetail
-from bridge.storage.keyring import NODE
 from fhir_adapters import SourceProfile, fhir_json
 
 LOOK_SECONDS = 0.05  # how often the waiting client's message is looked at
@@ -82,14 +80,13 @@ class FhirIntake:
         result = fhir_json.convert(raw, self._profile_of(source))
         entries = result.bundle.get("entry", ())
         references = tuple(each["request"]["url"] for each in entries[:-1])  # the last is our Provenance
-        subjects = {subject_of(each["resource"]) for each in entries} - {NODE}
         delivery = Delivery(
             source=source,
             raw=raw,
             format=FHIR_FORMAT,
             control_id=f"{client}:{key[:_MAX_KEY_CHARACTERS] or secrets.token_hex(_KEY_BYTES)}",
             event=event,
-            patient=subjects.pop() if len(subjects) == 1 else "",
+            patient=_order(source),
         )
         return self._inbox.accept(delivery).id, references
 
@@ -97,7 +94,9 @@ class FhirIntake:
         """Keep what a file holds. The same content again is the same message. Raises as ``submit``."""
         fhir_json.convert(raw, self._profile_of(source))
         name = sm3(raw).hex()[:_CONTROL_ID_CHARACTERS]
-        return self._inbox.accept(Delivery(source=source, raw=raw, format=FHIR_FORMAT, control_id=name, event=event))
+        return self._inbox.accept(
+            Delivery(source=source, raw=raw, format=FHIR_FORMAT, control_id=name, event=event, patient=_order(source))
+        )
 
     def _finish(self, number: int, references: tuple[str, ...], *, wait: bool) -> Written:
         """Wait a little for the worker."""
@@ -138,3 +137,8 @@ class FhirIntake:
             entry.location if refused else "",
             entry.received,
         )
+
+
+def _order(source: str) -> str:
+    """The key of the order in which the inbox gives messages out: FHIR of one source refers to what it sent before."""
+    return f"fhir:{source}"

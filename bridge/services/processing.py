@@ -23,6 +23,7 @@ from anchor.errors import AnchorError
 from bridge.errors import BridgeError, DatabaseUnavailable, IngestError, KeyDestroyed, LeaseLost, VersionConflict
 from bridge.process_identity import is_gone, process_name, process_prefix
 from bridge.services.conversion import (
+    FHIR_FORMAT,
     Converter,
     adapter_of,
     amended_elements,
@@ -203,6 +204,10 @@ class InboxProcessor:
             if message is None:
                 run.hold(claim)  # its row is gone, so it is nobody's any more
                 continue
+            if claim.format == FHIR_FORMAT:  # it may refer to what those before it bring
+                self._store(waiting, run)
+                self._land(run)
+                waiting = []
             try:
                 waiting.append(self._decided(claim, message))
             except (VersionConflict, DatabaseUnavailable) as error:

@@ -180,6 +180,15 @@ def test_files_are_taken_in_once_and_failures_can_be_run_again(
     assert call(capsys, "inbox", "show", "999999", "--home", home)[0] == 1
 
 
+def test_a_file_of_fhir_is_taken_in(capsys: pytest.CaptureFixture[str], home: Path, tmp_path: Path) -> None:
+    file = tmp_path / "patients.ndjson"
+    file.write_text('{"resourceType":"Patient","id":"n1"}\n{"resourceType":"Patient","birthDate":"x"}\n')
+    code, out, err = call(capsys, "ingest", file, "--home", home, "--json")
+    counts = json.loads(out)
+    assert (code, counts["accepted"], counts["refused"], counts["stored"]) == (1, 1, 1, 1)
+    assert "message 2: Patient.birthDate" in err
+
+
 def test_serve_names_a_taken_port(home: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         answer = run("serve", "--home", home, YIQIAO_HTTP__PORT=str(taken.getsockname()[1]))

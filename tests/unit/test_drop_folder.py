@@ -12,7 +12,10 @@ import pytest
 from openpyxl import Workbook
 
 from bridge.errors import IngestError, StorageError
+from bridge.services.conversion import conversion
 from bridge.services.drop_folder import DropFolder
+from bridge.services.fhir_intake import FhirIntake
+from bridge.services.fhir_resolution import FhirResolver, resolving
 from bridge.services.file_intake import FileIntake
 from bridge.services.ingest import IngestService
 from bridge.settings import SourceSettings
@@ -29,9 +32,14 @@ class Folder:
     def __init__(self, path: Path, stores: Stores, **changes: Any) -> None:
         self.path, self.stores, self.clock = path, stores, Clock(path.stat().st_mtime)
         profile = SourceProfile.from_toml('name = "lis"\ndefault_authority = "HIS"\n')
-        self.ingest = IngestService(stores.engine, stores.inbox, stores.records, {"lis": profile}, self.clock)
+        converter = resolving(conversion, FhirResolver(stores.records))
+        profiles = {"lis": profile}
+        self.ingest = IngestService(
+            stores.engine, stores.inbox, stores.records, profiles, self.clock, converter=converter
+        )
+        fhir = FhirIntake(stores.inbox, lambda _: profile, 0.0)
         settings = SourceSettings(name="lis", kind="folder", path=str(path), settle_seconds=10, **changes)
-        self.service = DropFolder(settings, path, FileIntake(self.ingest, lambda _: profile), self.clock)
+        self.service = DropFolder(settings, path, FileIntake(self.ingest, lambda _: profile, fhir), self.clock)
 
     def put(self, name: str, content: bytes | str) -> Path:
         file = self.path / name
@@ -250,3 +258,28 @@ def test_a_folder_that_is_gone_is_named(folder: Folder) -> None:
     folder.path.rmdir()
     with pytest.raises(IngestError, match=r"sources\.lis\.path"):
         folder.service.run()
+
+
+NDJSON = (
+    '{"resourceType":"Patient","id":"p1","gender":"female"}\n'
+    '{"resourceType":"Patient","id":"p2","birthDate":"昨天"}\n'
+    '{"resourceType":"Observation","status":"final","code":{"text":"x"},"subject":{"reference":"Patient/p1"}}\n'
+)
+
+
+def test_fhir_is_taken_in_line_by_line_and_what_is_wrong_told_by_its_path(folder: Folder) -> None:
+    folder.put("export.ndjson", NDJSON)
+    done = folder.run()
+    assert (done.files, done.failed, done.records) == (1, 0, 2)
+    folder.ingest.process(10)
+    print([(e.id, e.state, e.location, e.reason) for e in folder.stores.inbox.list()])
+    assert [folder.stores.records.count(kind) for kind in ("Patient", "Observation")] == [1, 1]
+    assert [(each["line"], each["column"]) for each in folder.errors("export.ndjson")] == [("2", "Patient.birthDate")]
+    folder.put("again.ndjson", NDJSON)
+    assert folder.run().records == 0
+
+
+def test_a_fhir_file_of_which_nothing_can_be_taken_fails(folder: Folder) -> None:
+    folder.put("bad.json", '{"resourceType":"Patient","birthDate":"昨天"}')
+    assert folder.run().failed == 1
+    assert folder.errors("bad.json", "failed")[0]["column"] == "Patient.birthDate"
