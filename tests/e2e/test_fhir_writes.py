@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -113,6 +114,17 @@ def test_a_conditional_creation_creates_once(clients: Clients) -> None:
     assert (first.status_code, second.status_code) == (201, 200)
     assert first.headers["Location"] == second.headers["Location"]
     assert clients.stored(first.headers["Location"])["gender"] == "female"
+
+
+def test_of_many_conditional_creations_at_once_one_creates(clients: Clients) -> None:
+    def create(number: int) -> requests.Response:
+        sent = patient("C12", birthDate=f"19{number:02}-01-01")
+        return clients.call("POST", "/fhir/Patient", sent, If_None_Exist=f"identifier={MRN}|C12")
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(create, range(10, 26)))
+    assert sorted(each.status_code for each in answers) == [200] * 15 + [201]
+    assert len({each.headers["Location"] for each in answers}) == 1
 
 
 def test_if_none_match_puts_only_what_is_new(clients: Clients) -> None:

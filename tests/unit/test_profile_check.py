@@ -190,6 +190,14 @@ def test_invalid_resources_and_refusals_are_told_by_place(tmp_path: Path, capsys
     assert told["refused"][0]["count"] == 1
 
 
+def test_a_resource_that_is_not_valid_is_told_by_its_element(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, told = check(tmp_path, capsys, PLAIN + '[code_maps.sex]\n"X7" = "urn:x|five"\n', {"a.hl7": message()})
+    assert (code, told["codes"], told["refused"]) == (1, [], [])
+    assert [(each["place"], each["count"]) for each in told["invalid"]] == [("Patient.gender", 1)]
+
+
 def test_rows_cda_and_action_messages_are_counted_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     action = (
         "<Request><Header><MessageId>1</MessageId><Action>InPatientInfoAdd</Action></Header><Body><Encounter>"
