@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -113,10 +113,20 @@ def _scalar(engine: Engine, statement: str) -> int:
         return int(connection.exec_driver_sql(statement).scalar_one())
 
 
+def _processor_seconds(pids: Iterable[int]) -> float:
+    """Return what processes have used of the processors so far (proc_pid_stat(5): utime and stime)."""
+    ticks = 0
+    for pid in pids:
+        fields = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 def stored_per_second(
     node: DemoNode, engine: Engine, make: Callable[[int], bytes], numbers: range, workers: int
-) -> float:
-    """Return how many waiting messages a second the worker processes of a node store, from their first on."""
+) -> tuple[float, float]:
+    """Return how many waiting messages a second a node's worker processes store, from their first on, and how many
+    in a second of processor time, which others on the machine change less."""
     lay_ready(node.home, make, numbers)
     waiting = "SELECT count(*) FROM inbox WHERE state = 'received'"
     messages = _scalar(engine, waiting)
@@ -132,10 +142,11 @@ def stored_per_second(
             if time.monotonic() > deadline:
                 raise RuntimeError("the workers did not begin")
             time.sleep(POLL_SECONDS)
-        started = time.perf_counter()
+        started, used = time.perf_counter(), _processor_seconds(each.pid for each in processes)
         while _scalar(engine, waiting):
             time.sleep(POLL_SECONDS * 10)
         elapsed = time.perf_counter() - started
+        used = _processor_seconds(each.pid for each in processes) - used
     finally:
         for process in processes:
             process.terminate()
@@ -143,7 +154,7 @@ def stored_per_second(
             process.wait(30)
     if _scalar(engine, "SELECT count(*) FROM inbox WHERE state = 'failed'"):
         raise RuntimeError("not every message was stored")
-    return begun / elapsed
+    return begun / elapsed, begun / used
 
 
 def stores(folder: Path, seconds: float) -> list[Comparison]:
@@ -157,9 +168,12 @@ def stores(folder: Path, seconds: float) -> list[Comparison]:
             for kind, make, target in KINDS:
                 messages = max(200, int(seconds * EXPECTED_PER_SECOND[kind]))
                 for workers in WORKERS:
-                    rates = []
+                    rates, of_processor = [], []
                     for _ in range(ROUNDS):
-                        rates.append(stored_per_second(node, engine, make, range(first, first + messages), workers))
+                        numbers = range(first, first + messages)
+                        rate, by_processor = stored_per_second(node, engine, make, numbers, workers)
+                        rates.append(rate)
+                        of_processor.append(by_processor)
                         first += messages
                     rates.sort()
                     found.append(
@@ -169,6 +183,7 @@ def stores(folder: Path, seconds: float) -> list[Comparison]:
                             "",
                             None,
                             absolute_target=target if workers == max(WORKERS) else None,
+                            note=f"{statistics.median(of_processor):,.0f} in a second of processor time",
                         )
                     )
             engine.dispose()
