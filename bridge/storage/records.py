@@ -44,7 +44,9 @@ __all__ = ["Lineage", "PutResult", "RecordStore", "RecordWrite", "SearchPage", "
 MILLISECONDS = 1000
 
 SHARED_KEPT = 4096
-"""Prepared resources of no patient that are kept: some 10 MB."""
+SHARED_BYTES = 4096
+"""Prepared resources of no patient that are kept, and the largest of them: a department takes 500 bytes. In all below
+50 MB, mostly some five."""
 
 SELECT_CHUNK = 400
 """Resources a query names at once: below SQLite's limit of bound variables on every build."""
@@ -114,6 +116,8 @@ class RecordStore:
         known = self._shared.get(key)
         if known is None:
             known = prepared(write, self._keyring)
+            if len(key[1]) > SHARED_BYTES:
+                return known
             if len(self._shared) >= SHARED_KEPT:
                 self._shared.clear()
             self._shared[key] = known

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,7 @@ from anchor.gm import sm3
 from bridge.errors import Gone, InvalidRequest, KeyDestroyed, NotFound, SealBroken
 from bridge.storage.database import open_database, read_transaction, transact, write_transaction
 from bridge.storage.erasure import erase_subject
+from bridge.storage.keyring import NODE
 from bridge.storage.records import RecordWrite
 from bridge.storage.search_query import SearchQuery
 from tests.stores import LINEAGE, Stores, observation, patient
@@ -275,3 +277,17 @@ def test_a_destroyed_key_takes_its_records_out_of_search_pages(stores: Stores) -
     with write_transaction(stores.engine) as connection:
         stores.keyring.destroy(connection, "Patient/p1")
     assert [each.id for each in stores.records.search(SearchQuery("Patient")).entries] == ["p2"]
+
+
+def test_what_is_prepared_again_keeps_to_its_own_message(stores: Stores) -> None:
+    department = {"resourceType": "Organization", "id": "d1", "name": "心内科"}
+    large = {"resourceType": "Binary", "id": "b1", "contentType": "text/plain", "data": "QUJD" * 4096}
+    for resource in (department, large):
+        writes = [RecordWrite(dict(resource), LINEAGE, NODE, arrival=number) for number in (1, 2)]
+        first, second = (stores.records.prepare(write) for write in writes)
+        assert (first.content_key, first.head, first.tail) == (second.content_key, second.head, second.tail)
+        assert (first.arrival, second.arrival) == (1, 2)
+        elsewhere = stores.records.prepare(RecordWrite(resource, replace(LINEAGE, source="lis"), NODE))
+        assert elsewhere.meta["source"] != first.meta["source"]
+    other = stores.records.prepare(RecordWrite({**department, "name": "呼吸科"}, LINEAGE, NODE))
+    assert other.content_key != stores.records.prepare(RecordWrite(department, LINEAGE, NODE)).content_key
