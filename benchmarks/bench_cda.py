@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import logging
-from collections import Counter
 from pathlib import Path
+from time import process_time
 
 import orjson
 
 import fhir_adapters
-from benchmarks.measure import Comparison, rates_in_turn
+from benchmarks.bench_conversion import resources_of
+from benchmarks.measure import Comparison, quiet, rates_in_turn
 
 DOCUMENT = Path(__file__).parents[1] / "tests" / "golden" / "cda" / "ccda_ccd.xml"
 TARGET = 10.0
-
-
-def resources_of(bundle: dict) -> str:
-    kinds = Counter(entry["resource"]["resourceType"] for entry in bundle["entry"])
-    return ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
 
 
 def run(seconds: float = 5.0) -> list[Comparison]:
@@ -37,12 +32,9 @@ def run(seconds: float = 5.0) -> list[Comparison]:
         orjson.dumps(bundle)
         return bundle
 
-    logging.disable(logging.CRITICAL)  # it logs several lines of every author: a terminal is not what is measured
-    try:
+    with quiet():  # it logs several lines of every author
         note = f"ours: {resources_of(ours())}; theirs: {resources_of(theirs())}"
-        rates = rates_in_turn({"ours": (ours, 1), "theirs": (theirs, 1)}, seconds)
-    finally:
-        logging.disable(logging.NOTSET)
+        rates = rates_in_turn({"ours": (ours, 1), "theirs": (theirs, 1)}, seconds, process_time)
     return [
         Comparison(
             f"C-CDA CCD of {len(raw) // 1024} KiB to validated FHIR, documents",

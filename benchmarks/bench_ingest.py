@@ -52,7 +52,7 @@ PROBES_PER_SECOND = 20
 LOAD_PER_SECOND = 50
 POLL_SECONDS = 0.002
 READABLE_WITHIN_SECONDS = 30.0
-STARTED_WITHIN_SECONDS = 60.0
+STARTED_WITHIN_SECONDS = STOPPED_WITHIN_SECONDS = 120.0
 
 
 @contextmanager
@@ -151,7 +151,7 @@ def stored_per_second(
         for process in processes:
             process.terminate()
         for process in processes:
-            process.wait(30)
+            process.wait(STOPPED_WITHIN_SECONDS)
     if _scalar(engine, "SELECT count(*) FROM inbox WHERE state = 'failed'"):
         raise RuntimeError("not every message was stored")
     return begun / elapsed, begun / used
