@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
 from types import MappingProxyType
+from typing import Any
 
 from fhir_adapters.concepts import CONCEPTS
 from fhir_adapters.errors import ProfileError
@@ -88,6 +89,26 @@ def check_code_maps(profile: SourceProfile) -> None:
 def unmapped(concept: str, location: str) -> Issue:
     """The remark that a code of ``concept`` at ``location`` has no map (the code itself stays in the resource)."""
     return Issue("warning", "unmapped-code", location, f"no map for this code of {concept}; the source's code is kept")
+
+
+def spellings(sent: dict[str, Any]) -> list[str]:
+    """Codes first, then displays and text: vendors put the word where the code belongs."""
+    codings = sent.get("coding", [])
+    words = [each["code"] for each in codings] + [each["display"] for each in codings if "display" in each]
+    return [*words, sent["text"]] if "text" in sent else words
+
+
+def with_meaning(meaning: Concept | None, sent: dict[str, Any] | None) -> dict[str, Any] | None:
+    """A CodeableConcept with a meaning put before the codings as sent, unless it is already the first of them."""
+    if meaning is None or sent is None or not meaning.system:
+        return sent
+    own = meaning.coding()
+    kept = [
+        each
+        for each in sent.get("coding", [])
+        if each["code"] != own["code"] or each.get("system", own["system"]) != own["system"]
+    ]
+    return {**sent, "coding": [own, *kept]}
 
 
 @lru_cache(maxsize=128)

@@ -11,7 +11,8 @@ from urllib.parse import quote
 from fhir_adapters.cda.context import Conversion, Json, plain_text
 from fhir_adapters.cda.datatypes.nulls import absent_concept, reason_of
 from fhir_adapters.cda.node import children, said
-from fhir_adapters.codes import Concept, table
+from fhir_adapters.codes import Concept, table, with_meaning
+from fhir_adapters.codes import spellings as spellings
 from fhir_adapters.xml.tree import V3, Element
 
 _OID = re.compile(r"[0-2](?:\.(?:0|[1-9]\d*))+", re.ASCII)
@@ -157,25 +158,9 @@ def names(concept: Json | None) -> list[str]:
     return [concept.get("text", ""), *(each.get("display", "") for each in concept.get("coding", ()))]
 
 
-def spellings(sent: Json) -> list[str]:
-    """Codes first, then displays and text: vendors put the word where the code belongs."""
-    codings = sent.get("coding", [])
-    words = [each["code"] for each in codings] + [each["display"] for each in codings if "display" in each]
-    return [*words, sent["text"]] if "text" in sent else words
-
-
 def translated(conv: Conversion, kind: str, el: Element | None) -> Json | None:
     """A coded element as a CodeableConcept that leads with the tables' meaning and keeps the code as sent."""
-    meaning, sent = mapped(conv, kind, el)
-    if meaning is None or sent is None or not meaning.system:
-        return sent
-    own = meaning.coding()
-    kept = [
-        each
-        for each in sent.get("coding", [])
-        if each["code"] != own["code"] or each.get("system", own["system"]) != own["system"]
-    ]
-    return {**sent, "coding": [own, *kept]}
+    return with_meaning(*mapped(conv, kind, el))
 
 
 def translated_if_chinese(conv: Conversion, kind: str, el: Element | None) -> Json | None:

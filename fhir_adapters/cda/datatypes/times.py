@@ -5,10 +5,9 @@ time. What is no time stays as text in an extension beside the empty element, an
 """
 
 import re
-from datetime import datetime
 from functools import lru_cache
-from zoneinfo import ZoneInfo
 
+from fhir_adapters import date_time
 from fhir_adapters.cda.context import Conversion, Json, absent
 from fhir_adapters.cda.datatypes.nulls import reason_of
 from fhir_adapters.cda.node import child
@@ -26,7 +25,6 @@ _VENDOR = re.compile(
     r"(Z|[+-]\d\d:?\d\d)?",
     re.ASCII,
 )
-_OFFSET = re.compile(r"[+-](?:0\d|1[0-3]):[0-5]\d|[+-]14:00", re.ASCII)
 _NOT_A_TIME = "not a date or time; kept as text"
 
 
@@ -36,29 +34,7 @@ def parse(raw: str, time_zone: str) -> str | None:
     match = _TIMESTAMP.fullmatch(raw) or _VENDOR.fullmatch(raw)
     if match is None:
         return None
-    year, month, day, hour, minute, second, fraction, offset = match.groups()
-    try:
-        moment = datetime(int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0))  # noqa: DTZ001 - local time; its offset follows
-    except ValueError:
-        return None
-    text = moment.isoformat()
-    if day is None:
-        return text[:7] if month else text[:4]
-    if hour is None:
-        return text[:10]
-    zone = _offset(moment, offset, time_zone)
-    if not _OFFSET.fullmatch(zone):
-        return None
-    return f"{text}.{fraction}{zone}" if fraction else text + zone
-
-
-def _offset(moment: datetime, offset: str | None, time_zone: str) -> str:
-    if offset == "Z":
-        return "+00:00"
-    if offset:
-        return offset if ":" in offset else f"{offset[:3]}:{offset[3:]}"
-    # Offsets of the 19th century have seconds, which FHIR does not write.
-    return moment.replace(tzinfo=ZoneInfo(time_zone)).isoformat()[19:25]
+    return date_time.from_parts(match.groups(), time_zone)
 
 
 def read(conv: Conversion, el: Element | None) -> str:
@@ -135,18 +111,11 @@ def period(conv: Conversion, el: Element) -> Json:
 def checked(conv: Conversion, found: Json, place: Element) -> Json:
     """FHIR per-1: start is not after end. A Period that breaks it keeps its end as text."""
     start, end = found.get("start"), found.get("end")
-    if start and end and _later(start, end):
+    if start and end and date_time.is_later(start, end):
         del found["end"]
         found["_end"] = absent("error", end)
         conv.issue("warning", "bad-value", place, "the period ends before it begins; its end is kept as text")
     return found
-
-
-def _later(start: str, end: str) -> bool:
-    if len(start) <= 10 or len(end) <= 10:
-        shorter = min(len(start), len(end), 10)
-        return start[:shorter] > end[:shorter]
-    return datetime.fromisoformat(start) > datetime.fromisoformat(end)
 
 
 def put_moment_or_period(conv: Conversion, target: Json, stem: str, el: Element | None) -> None:

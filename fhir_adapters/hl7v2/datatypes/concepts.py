@@ -9,6 +9,8 @@ from functools import lru_cache
 from urllib.parse import quote
 
 from fhir_adapters.codes import Concept, table
+from fhir_adapters.codes import spellings as spellings
+from fhir_adapters.codes import with_meaning as with_meaning
 from fhir_adapters.hl7v2.context import Conversion, Json
 from fhir_adapters.hl7v2.message import NULL, Segment
 
@@ -185,30 +187,7 @@ def mapped_raw(
     return None, sent
 
 
-def spellings(sent: Json) -> list[str]:
-    """Codes first, then displays and text: vendors put the word where the code belongs."""
-    codings = sent.get("coding", [])
-    words = [each["code"] for each in codings] + [each["display"] for each in codings if "display" in each]
-    return [*words, sent["text"]] if "text" in sent else words
-
-
 def translated(conv: Conversion, kind: str, segment: Segment, number: int) -> Json | None:
     """Take a coded field as a CodeableConcept that leads with the tables' meaning and keeps the code as sent."""
     meaning, sent = mapped(conv, kind, segment, number)
     return with_meaning(meaning, sent)
-
-
-def with_meaning(meaning: Concept | None, sent: Json | None) -> Json | None:
-    """Put a meaning before the codings as sent, unless it is already the first of them."""
-    if meaning is None or sent is None or not meaning.system:
-        return sent
-    own = meaning.coding()
-    kept = [
-        each
-        for each in sent.get("coding", [])
-        if each["code"] != own["code"] or each.get("system", own["system"]) != own["system"]
-    ]
-    joined: Json = {"coding": [own, *kept]}
-    if "text" in sent:
-        joined["text"] = sent["text"]
-    return joined

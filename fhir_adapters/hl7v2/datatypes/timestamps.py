@@ -5,10 +5,9 @@ time. A value that is not a date is not guessed: it stays as text in an extensio
 """
 
 import re
-from datetime import datetime
 from functools import lru_cache
-from zoneinfo import ZoneInfo
 
+from fhir_adapters import date_time
 from fhir_adapters.hl7v2.context import Conversion, Json, add_extension, keep_original
 from fhir_adapters.hl7v2.message import Segment
 
@@ -25,7 +24,6 @@ _MILLISECONDS = re.compile(
     r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)(\d{1,3})([+-]\d{4})?", re.ASCII
 )  # the point left out
 _TIME = re.compile(r"(\d\d)(?:(\d\d)(?:(\d\d)(?:\.(\d{1,9}))?)?)?([+-]\d{4})?", re.ASCII)
-_OFFSET = re.compile(r"[+-](?:0\d|1[0-3]):[0-5]\d|[+-]14:00", re.ASCII)
 
 CACHED = 4096
 """Timestamps kept parsed: the times of one report repeat in each of its segments."""
@@ -46,31 +44,11 @@ def parse(raw: str, time_zone: str) -> tuple[str, str] | None:
         if match is None:
             return None
         remark = "form"
-    year, month, day, hour, minute, second, fraction, offset = match.groups()
-    try:
-        moment = datetime(int(year), int(month or 1), int(day or 1), int(hour or 0), int(minute or 0), int(second or 0))  # noqa: DTZ001 - local time; its offset follows
-    except ValueError:
+    value = date_time.from_parts(match.groups(), time_zone)
+    if value is None:
         return None
-    text = moment.isoformat()
-    if day is None:
-        return (text[:7] if month else text[:4]), remark
-    if hour is None:
-        return text[:10], remark
-    if minute is None:
-        remark = "hour"
-    zone = _offset(moment, offset, time_zone)
-    if not _OFFSET.fullmatch(zone):
-        return None
-    return (f"{text}.{fraction}{zone}" if fraction else text + zone), remark
-
-
-def _offset(moment: datetime, offset: str | None, time_zone: str) -> str:
-    if offset == "Z":
-        return "+00:00"
-    if offset:
-        return offset if ":" in offset else f"{offset[:3]}:{offset[3:]}"
-    text = moment.replace(tzinfo=ZoneInfo(time_zone)).isoformat()
-    return text[19:25]  # offsets of the 19th century have seconds, which FHIR does not write
+    hour, minute = match[4], match[5]
+    return value, "hour" if hour and not minute else remark
 
 
 def read(conv: Conversion, raw: str, segment: Segment, number: int) -> str | None:
@@ -151,17 +129,10 @@ def put_period(conv: Conversion, target: Json, element: str, raw: str, segment: 
 def check_period(conv: Conversion, period: Json, segment: Segment, number: int) -> None:
     """FHIR per-1: start is not after end. A period that breaks it keeps its end as text."""
     start, end = period.get("start"), period.get("end")
-    if start and end and _later(start, end):
+    if start and end and date_time.is_later(start, end):
         del period["end"]
         keep_original(period, "end", end)
         conv.issue("warning", "bad-value", segment, number, "the period ends before it begins; its end is kept as text")
-
-
-def _later(start: str, end: str) -> bool:
-    shorter = min(len(start), len(end), 10)
-    if len(start) <= 10 or len(end) <= 10:
-        return start[:shorter] > end[:shorter]
-    return datetime.fromisoformat(start) > datetime.fromisoformat(end)
 
 
 def read_time(raw: str) -> tuple[str, bool] | None:
