@@ -119,9 +119,21 @@ JUDGEMENTS = (
         r"communication\.",
     ),
     Judgement(
-        "repeat patterns tied to meals and the like (RPT.7 to RPT.12)",
+        "bounds of a repetition",
+        OURS,
+        "the sender's offset is kept; theirs are moved to the converter's zone, by which days change",
+        r"boundsPeriod",
+    ),
+    Judgement(
+        "meals beside times of day",
+        OURS,
+        "explicit times are kept; FHIR allows no `when` beside them (tim-10)",
+        r"\.repeat\.(when|offset)$",
+    ),
+    Judgement(
+        "amounts and names of repetitions",
         THEIRS,
-        "`when` and `offset` where a pattern names an event; ours keeps the pattern as text",
+        "a few patterns of periods and durations, and the display of table 0335",
         r"\.repeat\.|[tT]iming\.code",
     ),
     Judgement(

@@ -194,6 +194,8 @@ def _name(made: Occasions, code: str, title: str) -> None:
     if written in _ABBREVIATIONS:
         coding = {"system": _GTS, "code": written, "display": _ABBREVIATIONS[written]}
         made.timing["code"] = {"coding": [coding], "text": title or code}
+    elif code and title and title != code:  # a local code stays beside its name
+        made.timing["code"] = {"coding": [{"code": " ".join(code.split()), "display": title}], "text": title}
     else:
         made.timing["code"] = {"text": title or code}
 

@@ -148,12 +148,8 @@ def scheduled(resource: Json, occasions: timing.Occasions | None) -> None:
     """TQ1, ORC-7 or OBR-27: when, how urgent, how much (guide: TQ1[ServiceRequest])."""
     if occasions is None:
         return
-    if occasions.timing and not any(name.lstrip("_").startswith("occurrence") for name in resource):
-        repeat = occasions.timing.get("repeat", {})
-        if set(occasions.timing) == {"repeat"} and set(repeat) == {"boundsPeriod"}:
-            _between(resource, repeat["boundsPeriod"])
-        else:
-            resource["occurrenceTiming"] = occasions.timing
+    if occasions.timing:
+        _occurs(resource, occasions.timing)
     if occasions.priority:
         resource.setdefault("priority", occasions.priority)
     if occasions.quantity is not None and "quantityQuantity" not in resource:
@@ -190,6 +186,22 @@ def observed_when(conv: Conversion, resource: Json, obr: Segment) -> None:
     if period:
         timestamps.check_period(conv, period, obr, 8)
         resource["occurrencePeriod"] = period
+
+
+def _occurs(resource: Json, timing: Json) -> None:
+    """A Timing as the occurrence; one time that another field said of it becomes its event or its bounds."""
+    repeat = timing.get("repeat", {})
+    plain = set(timing) == {"repeat"} and set(repeat) == {"boundsPeriod"}
+    if not any(name.lstrip("_").startswith("occurrence") for name in resource):
+        if plain:
+            _between(resource, repeat["boundsPeriod"])
+        else:
+            resource["occurrenceTiming"] = timing
+    elif not plain and "occurrenceDateTime" in resource:
+        resource["occurrenceTiming"] = {"event": [resource.pop("occurrenceDateTime")], **timing}
+    elif not plain and "occurrencePeriod" in resource and "boundsPeriod" not in repeat:
+        bounds = resource.pop("occurrencePeriod")
+        resource["occurrenceTiming"] = {**timing, "repeat": {**repeat, "boundsPeriod": bounds}}
 
 
 def _between(resource: Json, period: Json) -> None:
