@@ -49,6 +49,7 @@ COMMANDS: dict[str, LazyCommand] = {
     "amend": LazyCommand("bridge.commands.consent", "Change a grant."),
     "revoke": LazyCommand("bridge.commands.consent", "Revoke a grant."),
     "consent": LazyCommand("bridge.commands.consent", "Confirm and list patients' consents."),
+    "patient": LazyCommand("bridge.commands.patient", "Show patients accesses, give copies, take corrections."),
     "review": LazyCommand("bridge.commands.review", "List and judge emergency accesses."),
     "sign": LazyCommand("bridge.commands.sign", "Sign a record by the institution's key and a practitioner's."),
     "check-signature": LazyCommand("bridge.commands.sign", "Check a signed Provenance offline."),

@@ -53,6 +53,7 @@ from bridge.services.ingest import DEFAULT_PROFILE, IngestService
 from bridge.services.integrity import IntegrityService
 from bridge.services.journey import JourneyService
 from bridge.services.localisation import LocalisationClient, LocalisationIndex
+from bridge.services.patient_view import PatientView
 from bridge.services.peers import MemberDirectory, PeerRules, Peers, open_session
 from bridge.services.polling import ViewPoller
 from bridge.services.pseudonyms import PseudonymService
@@ -151,6 +152,7 @@ class Node:
     exchange: ExchangeService
     reviews: ReviewService
     watch: AbuseWatch
+    patient_view: PatientView
     exchange_parts: ExchangeParts
     erasure: ErasureService
     resources: ExitStack
@@ -478,6 +480,18 @@ def _add_exchange(parts: dict[str, Any]) -> None:
         "exchange": built.exchange,
         "reviews": built.reviews,
         "watch": built.watch,
+        "patient_view": PatientView(
+            parts["engine"],
+            parts["records"],
+            parts["search"],
+            parts["receipts"],
+            parts["anchoring"],
+            parts["audit"],
+            chain_id=settings.ledger.chain,
+            key=signer.sign,
+            base_url=terms.base_url,
+            clock=parts["clock"],
+        ),
         "exchange_parts": built,
         "erasure": ErasureService(
             parts["engine"],
