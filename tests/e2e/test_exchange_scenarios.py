@@ -15,11 +15,12 @@ import pytest
 import requests
 
 from anchor import canonical, gm
+from anchor.chain.ledger_trust import trust_of
 from anchor.contracts.access import REVIEW_SECONDS
 from anchor.errors import ChainError
 from bridge.errors import PeerError, PeerRejected, PeerUnavailable
 from bridge.peer_signature import sign_headers
-from bridge.services import access_request
+from bridge.services import access_request, patient_file
 from bridge.services.exchange import REQUEST_PATH
 from fhir_adapters.identifiers import ID_CARD_SYSTEM
 from tests.exchange_scenarios import PRACTITIONER, REASON, Person, ScenarioConsortium, local_pseudonyms
@@ -305,6 +306,26 @@ def test_a_suspended_member(consortium: ScenarioConsortium, person: Person) -> N
             node.chain.state("validators")
     assert consortium.accesses() == before
     assert consortium.audits("a", asked.id) == consortium.audits("s", asked.id) == []
+
+
+# --- what the patient is shown of it
+
+
+def test_the_patient_sees_who_asked_and_who_saw(consortium: ScenarioConsortium, person: Person) -> None:
+    consortium.grant(person)
+    request = only(consortium.lookup(person)).request
+    bundle = consortium["a"].get(f"/patients/v1/{person.id}/accesses").json()
+    assert sum(request in json.dumps(entry) for entry in bundle["entry"]) == 2  # the decision and the release
+    page = consortium["a"].get(f"/patients/v1/{person.id}/accesses.html").text
+    assert request in page
+    assert person.number not in page
+    with consortium.authority.opened() as authority:
+        trust = trust_of(authority.chain, "scenario", 1, ()).dump()
+    for kind, count in (("accesses", len(bundle["entry"])), ("records", 3)):
+        content = consortium["a"].get(f"/patients/v1/{person.id}/{kind}.json").content
+        found = patient_file.check(content, trust, minimum="committed")
+        assert (found.kind, found.org) == (kind, consortium["a"].org)
+        assert found.records >= count
 
 
 # --- after all of it

@@ -14,12 +14,12 @@ from fhir.resources.R4B import get_fhir_model_class
 from flask.testing import FlaskClient
 
 from anchor import canonical
+from anchor.chain.ledger_trust import trust_of
 from anchor.errors import AnchorError
 from anchor.gm import PrivateKey
 from bridge.app import create_app
 from bridge.cli import yiqiao
 from bridge.errors import Conflict, InvalidRequest, NotFound
-from bridge.ledger_status import trust_of
 from bridge.services import patient_file
 from bridge.services.access_report import access_of, page
 from bridge.services.audit_event import SERIOUS_FAILURE, ExchangeFacts, Party
