@@ -7,6 +7,7 @@ that none of its parts declares entities. Formulas count by the value that Excel
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from datetime import date, datetime, time
 from typing import Any
@@ -29,6 +30,9 @@ MAX_PARTS = 5_000
 MAX_SHEETS = 100
 HEADER_WITHIN = 10
 """Rows at the top of a sheet among which the header is looked for: it may stand below a title."""
+
+_DAMAGES = (zipfile.BadZipFile, zlib.error, NotImplementedError, OSError, RuntimeError, EOFError, ValueError)
+"""What zipfile and zlib raise for archives that are cut off, overwritten or packed in ways they do not know."""
 
 _ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _FIXED_DECIMALS = re.compile(r"(?:#,##)?0\.(0{1,10})(?:_[ )])?")
@@ -110,7 +114,7 @@ def check(raw: bytes) -> None:
             for part in parts:
                 if part.filename.lower().endswith((".xml", ".rels", ".vml")):
                     _check_part(archive, part)
-    except (zipfile.BadZipFile, NotImplementedError, OSError, RuntimeError, EOFError, ValueError) as error:
+    except _DAMAGES as error:
         raise ParseError("not a workbook: the archive is damaged") from error
 
 
