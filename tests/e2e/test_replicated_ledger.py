@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from anchor.chain.embedded_store import LedgerFile
+from bridge.cli import yiqiao as commands
 from bridge.demo import sources
-from bridge.demo.nodes import DemoNode, free_ports, yiqiao
+from bridge.demo.nodes import DemoNode, free_ports
 from bridge.settings_file import change_settings
 from tests.comet_network import require_cometbft
 from tests.ledger_consortium import org
@@ -28,6 +30,13 @@ ROLES = ("authority", "hospital", "hospital", "payer")
 PATIENT = f"{sources.ID_NUMBER_SYSTEM}|{sources.PATIENT_ID_NUMBER}"
 SECONDS = 60.0
 QUICK = {"anchoring": {"period_seconds": 1.0}, "witness": {"period_seconds": 1.0}, "worker": {"idle_seconds": 0.05}}
+
+
+def yiqiao(*arguments: str | Path, expect: int | None = 0) -> subprocess.CompletedProcess[str]:
+    """Run a command in this process, which spares a start for each of some seventy; the nodes are processes."""
+    outcome = CliRunner().invoke(commands, [str(each) for each in arguments])
+    assert expect is None or outcome.exit_code == expect, (arguments, outcome.output, outcome.exception)
+    return subprocess.CompletedProcess(arguments, outcome.exit_code, outcome.stdout, outcome.stderr)
 
 
 class Consortium:
@@ -89,8 +98,9 @@ class Consortium:
 
 
 @pytest.fixture
-def consortium(tmp_path: Path) -> Iterator[Consortium]:
+def consortium(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Consortium]:
     require_cometbft()
+    monkeypatch.setattr("bridge.demo.nodes.yiqiao", yiqiao)
     made = Consortium(tmp_path)
     yield made
     made.close()
