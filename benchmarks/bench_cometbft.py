@@ -95,7 +95,7 @@ def _near(singles: int, packed: int, seconds: float, peer: Rate, verification: R
         together = _rounds(lambda: _packed(network, streams, packed))
         latency = _latency(network, seconds)
         before = _committed(network.voting[0])
-        size = network.voting[0].size() // before
+        sizes = [f"{size // before:,} bytes in {what}" for what, size in network.voting[0].sizes().items()]
         anchored = _anchor(network)
         caught_up = _catch_up(network)
         network.voting[-1].kill()
@@ -111,7 +111,7 @@ def _near(singles: int, packed: int, seconds: float, peer: Rate, verification: R
             "transactions committed packed by four validators", together,
             "openssl speed sm2, verification alone, one core for itself", verification,
             absolute_target=PACKED_TARGET,
-            note=f"{size:,} bytes a transaction at each node: the ledger's file and CometBFT's blocks",
+            note=f"a transaction is at each node {', '.join(sizes)}",
         ),
         Comparison("one at a time at eight submitters, from submitting to final", *latency.comparison()),
         Comparison(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,7 +34,11 @@ NEAR = node_files.Timeouts()
 """What a node of one region runs with, as its settings give it."""
 FAR = node_files.Timeouts(propose=1_500, vote=800, commit=200)
 """For members whose messages take 50 ms and longer."""
-FILES = ("ledger.sqlite3", "cometbft/data")
+FILES = {
+    "the ledger's file": ("ledger.sqlite3*",),
+    "CometBFT's blocks and results": ("cometbft/data/*.db/*",),
+    "its write-ahead log, of which 1 GB is kept": ("cometbft/data/cs.wal/*",),
+}
 
 Links = Callable[[str, str], str]
 """From the name of a link and the address behind it to the address that the dialling node is given."""
@@ -95,11 +99,12 @@ class Place:
         finally:
             rpc.close()
 
-    def size(self) -> int:
-        """Return the bytes of the ledger's file and of CometBFT's data."""
-        files = [file for name in FILES for file in self.folder.glob(f"{name}*")]
-        files += [file for folder in files if folder.is_dir() for file in folder.rglob("*")]
-        return sum(file.stat().st_size for file in files if file.is_file())
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes on disk by what they are for."""
+        return {
+            what: sum(file.stat().st_size for name in names for file in self.folder.glob(name) if file.is_file())
+            for what, names in FILES.items()
+        }
 
 
 class Site:
@@ -249,8 +254,3 @@ def wait_for(condition: Callable[[], Any], what: str, seconds: float = READY_SEC
         if time.monotonic() > deadline:
             raise AssertionError(f"{what} was not there within {seconds:.0f} s")
         time.sleep(POLL_SECONDS)
-
-
-def figures(values: Mapping[str, float]) -> str:
-    """Return named figures in one line."""
-    return ", ".join(f"{name} {value:,.0f}" for name, value in values.items())

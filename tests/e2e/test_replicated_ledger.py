@@ -118,7 +118,8 @@ def witnessed_receipt(node: DemoNode, reference: str, out: Path) -> Path:
     """Write a record's receipt as soon as the others have cosigned it."""
 
     def witnessed() -> bool:
-        return bool(node.command_json("receipt", reference, "--out", out)["state"] == "witnessed")
+        done = node.command("receipt", reference, "--out", out, "--json", expect=None)  # 1: not in the log yet
+        return done.returncode == 0 and json.loads(done.stdout)["state"] == "witnessed"
 
     wait_for(witnessed, "a witnessed receipt", SECONDS)
     return out
