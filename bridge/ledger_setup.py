@@ -37,6 +37,9 @@ from bridge.settings_rules import check_settings
 from bridge.wiring import Signer, load_signer, peer_rules
 
 DEFAULT_POWER = 10
+KEYS_BACKDATED_SECONDS = 60
+"""A card's keys are live from a little before it was made: the ledger admits by block time, which on an idle replicated
+ledger is a heartbeat old, and clocks differ. The ledger itself dates no key before the block that admits it."""
 HISTORY_MAGIC = b"yiqiao/history/v1\n"
 SCRATCH = "scratch.sqlite3"
 
@@ -53,7 +56,7 @@ def make_card(settings: Settings, address: str) -> bytes:
         endpoint=settings.node.endpoint,
         signing=signer.sign,
         encryption=signer.decrypt,
-        since=int(time.time()),
+        since=int(time.time()) - KEYS_BACKDATED_SECONDS,
     )
     return write_card(card, registration)
 

@@ -47,6 +47,7 @@ def card(home: Path, out: Path) -> None:
     """
     from anchor.contracts import members
     from anchor.transaction import encode
+    from bridge.ledger_setup import KEYS_BACKDATED_SECONDS
     from bridge.settings import load_settings
     from bridge.wiring import load_signer
 
@@ -60,7 +61,7 @@ def card(home: Path, out: Path) -> None:
         endpoint=settings.node.endpoint,
         signing=signer.sign,
         encryption=signer.decrypt,
-        since=int(time.time()),
+        since=int(time.time()) - KEYS_BACKDATED_SECONDS,
     )
     out.write_bytes(encode(value))
     click.echo(f"wrote {out}; signing key {signer.sign.public_key.key_id} / 已写入，请核对密钥编号")
