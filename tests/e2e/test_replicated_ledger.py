@@ -182,8 +182,8 @@ def test_a_pilot_moves_with_every_transaction_and_receipt_and_an_observer_follow
         node.command("ledger", "join", it.ledger, "--history", it.history)
     it.serve(it.nodes)
 
+    wait_for(lambda: it.status(it.authority)["ok"], "the authority's replica level with the others", SECONDS)
     status = it.status(it.authority)
-    assert status["ok"]
     assert [each["power"] for each in status["validators"]] == [10] * 4
     it.authority.command("ledger", "export-trust", "--out", it.trust)
     for trust in (it.folder / "old-trust.json", it.trust):  # what was handed out before the move holds after it
@@ -266,6 +266,7 @@ def check_new_validator_key(it: Consortium, receipt: Path) -> None:
     assert node.stop() == 0
     node.start()
     node.wait_ready()
+    wait_for(lambda: it.status(node)["ok"], "the replica with the new key level with the others", SECONDS)
     status = it.status(node)
     assert (status["key"] != before, status["power"]) == (True, 10)
     assert away.stop() == 0  # three of four are left, and the rotated one is of them
