@@ -9,6 +9,7 @@ import pytest
 
 from bridge.errors import InvalidRequest, KeyDestroyed, Overloaded, QuotaExceeded
 from bridge.keys.store import KeyStore
+from bridge.services.abuse import AbuseWatch, Alert, Limits
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
 from bridge.services.localisation import LocalisationIndex, LocalisationRegistrar, LocalPatients
@@ -156,6 +157,19 @@ def test_the_quota_holds_on_both_databases(stores: Stores, tmp_path: Path) -> No
     service.compute("B", "default", [(ID_CARD_SYSTEM, RESIDENT)] * 2)
     with pytest.raises(QuotaExceeded):
         service.compute("B", "default", [(ID_CARD_SYSTEM, RESIDENT)])
+
+
+def test_quotas_and_alerts_hold_on_both_databases(stores: Stores) -> None:
+    watch = AbuseWatch(stores.engine, stores.keyring, audit(stores), Limits(3, 2, 2), stores.clock)
+    for _ in range(2):
+        watch.charge("B", "x")
+    with pytest.raises(QuotaExceeded):
+        watch.charge("B", "x")
+    for _ in range(3):
+        watch.denied("B")
+        watch.sought("C", found=False)
+    assert watch.alerts() == (Alert("denials", "B", 3), Alert("unknown-patients", "C", 3))
+    assert watch.watch() == 2
 
 
 def test_a_disclosure_is_begun_once_and_kept_sealed(stores: Stores) -> None:
