@@ -24,6 +24,7 @@ from bridge.routes.messages import messages_blueprint
 from bridge.routes.metadata import metadata_blueprint
 from bridge.routes.operations import operations_blueprint
 from bridge.routes.patients import patients_blueprint
+from bridge.routes.releases import releases_blueprint
 from bridge.routes.reviews import reviews_blueprint
 from bridge.routes.soap import soap_blueprint
 from bridge.wiring import Node
@@ -73,7 +74,7 @@ def _blueprints(node: Node, surface: Surface) -> list:  # type: ignore[type-arg]
             soap_blueprint(node),
             *consent_blueprints(node),
         ]
-        surfaces += [reviews_blueprint(node), patients_blueprint(node)]
+        surfaces += [reviews_blueprint(node), patients_blueprint(node), releases_blueprint(node)]
     if surface == "peer" or not node.settings.peer_tls.enabled:
         surfaces += [exchange_blueprint(node), certificates_blueprint(node)]
         if node.settings.ledger.engine != "remote":

@@ -50,6 +50,8 @@ COMMANDS: dict[str, LazyCommand] = {
     "revoke": LazyCommand("bridge.commands.consent", "Revoke a grant."),
     "consent": LazyCommand("bridge.commands.consent", "Confirm and list patients' consents."),
     "patient": LazyCommand("bridge.commands.patient", "Show patients accesses, give copies, take corrections."),
+    "collect": LazyCommand("bridge.commands.release", "Go on with own requests that wait or broke off."),
+    "release": LazyCommand("bridge.commands.release", "Approve or refuse requests; report what is not settled."),
     "review": LazyCommand("bridge.commands.review", "List and judge emergency accesses."),
     "sign": LazyCommand("bridge.commands.sign", "Sign a record by the institution's key and a practitioner's."),
     "check-signature": LazyCommand("bridge.commands.sign", "Check a signed Provenance offline."),

@@ -20,6 +20,8 @@ def exchange_metrics(node: Any) -> Iterator[Metric]:
     waiting, overdue = node.reviews.counts()
     yield GaugeMetricFamily("yiqiao_emergency_reviews_open", "Emergency accesses that nobody has judged yet.", waiting)
     yield GaugeMetricFamily("yiqiao_emergency_reviews_overdue", "Of these, past their deadline: an alarm.", overdue)
+    asked = node.approvals.count()
+    yield GaugeMetricFamily("yiqiao_release_approvals_open", "Requests that wait for a person here.", asked)
     consents = GaugeMetricFamily("yiqiao_grants", "Grants that wait for the patient or the ledger.", labels=["state"])
     for state, count in sorted(node.consent.counts(CONSENT_STATES).items()):
         consents.add_metric([state], count)

@@ -60,6 +60,9 @@ def jobs_of(node: Node) -> list[Job]:
     if settings.exchange.authority:
         jobs.append(Job("register", settings.exchange.register_seconds, node.exchange_parts.register))
         jobs.append(Job("settle", settings.exchange.settle_seconds, node.exchange_parts.settle))
+        if settings.exchange.ledger_cache_seconds > 0:
+            jobs.append(Job("facts", max(1.0, settings.exchange.ledger_cache_seconds / 5), node.facts.refresh))
+        jobs.append(Job("collect", settings.exchange.collect_seconds, lambda: len(node.exchange.collect())))
     jobs += [Job(f"poll:{poller.source}", poller.period_seconds, poller.run) for poller in node.pollers]
     return jobs
 

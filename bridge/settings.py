@@ -25,7 +25,12 @@ CONFIG_DIRECTORY = Path(__file__).resolve().parent.parent / "config"
 CONFIG_FILE = "config.toml"
 ENVIRONMENT_PREFIX = "YIQIAO_"
 LISTS = frozenset(
-    {("node", "roles"), ("exchange", "private_networks"), ("exchange", "emergency_roles")}
+    {
+        ("node", "roles"),
+        ("exchange", "private_networks"),
+        ("exchange", "emergency_roles"),
+        ("exchange", "approval_purposes"),
+    }
 )  # settings that are lists of texts
 
 Role = Literal["hospital", "authority", "payer", "card-issuer", "device-gateway", "observer"]
@@ -193,7 +198,13 @@ class WorkerSettings(_Section):
 
 
 class ExchangeSettings(_Section):
-    """Exchange with the other institutions."""
+    """Exchange with the other institutions.
+
+    ``approval_purposes``: purposes of use for which a person here is asked before anything is released;
+    ``approval_sensitive``: the same for sensitive information. ``ledger_cache_seconds``: how old what the ledger last
+    said may be for a decision about treatment while it does not answer. ``page_records``, ``page_bytes``: how large one
+    page of a release may be.
+    """
 
     authority: str
     authority_url: str
@@ -207,6 +218,12 @@ class ExchangeSettings(_Section):
     release_timeout_seconds: float = Field(gt=0)
     register_seconds: float = Field(gt=0)
     settle_seconds: float = Field(gt=0)
+    collect_seconds: float = Field(gt=0)
+    ledger_cache_seconds: float = Field(ge=0, le=3600)
+    approval_purposes: tuple[str, ...]
+    approval_sensitive: bool
+    page_records: int = Field(ge=1, le=5000)
+    page_bytes: int = Field(ge=65536, le=32 * 1024 * 1024)
 
 
 class ConsentSettings(_Section):

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from anchor.chain.cometbft.replica_file import is_replica
 from anchor.errors import AnchorError
 from bridge.errors import SettingsError
+from bridge.services.decision import PURPOSES
 from bridge.services.timestamping import read_certificates
 from bridge.settings import Settings, is_loopback
 from bridge.tokens import read_tokens
@@ -203,6 +204,9 @@ def _exchange(settings: Settings) -> str | None:
         return "exchange.authority and exchange.authority_url belong together; set both or neither"
     if exchange.authority_url and not _is_web_url(exchange.authority_url):
         return "exchange.authority_url must be an http(s) URL without query"
+    unknown = sorted(set(exchange.approval_purposes) - PURPOSES)
+    if unknown:
+        return f"exchange.approval_purposes: {unknown[0]} is no purpose of use; they are: {', '.join(sorted(PURPOSES))}"
     for network in exchange.private_networks:
         try:
             ip_network(network)

@@ -34,11 +34,13 @@ from bridge.profiles import ProfileBook
 from bridge.services.abuse import AbuseWatch, Limits
 from bridge.services.action_intake import ActionIntake
 from bridge.services.anchoring import AnchoringService
+from bridge.services.approvals import Approvals
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
 from bridge.services.consent import ConsentRules, ConsentService
 from bridge.services.conversion import conversion
 from bridge.services.cosignatures import CosignatureExchange
+from bridge.services.decision import ApprovalRules
 from bridge.services.drop_folder import DropFolder
 from bridge.services.erasure import ErasureService
 from bridge.services.evidence_status import EvidenceStatusService, Thresholds
@@ -52,6 +54,7 @@ from bridge.services.identity import IdentityService
 from bridge.services.ingest import DEFAULT_PROFILE, IngestService
 from bridge.services.integrity import IntegrityService
 from bridge.services.journey import JourneyService
+from bridge.services.ledger_facts import LedgerFacts
 from bridge.services.localisation import LocalisationClient, LocalisationIndex
 from bridge.services.patient_view import PatientView
 from bridge.services.peers import MemberDirectory, PeerRules, Peers, open_session
@@ -59,6 +62,8 @@ from bridge.services.polling import ViewPoller
 from bridge.services.pseudonyms import PseudonymService
 from bridge.services.reading import ReadingService
 from bridge.services.receipts import ReceiptService
+from bridge.services.received_copies import ReceivedCopies
+from bridge.services.release_content import PageBounds
 from bridge.services.retention import RetentionService, RetentionTerms
 from bridge.services.reviews import ReviewService
 from bridge.services.search import SearchService
@@ -120,6 +125,7 @@ class Node:
     chain: ChainClient
     replay: FollowedLedger | None
     ledger_health: LedgerHealth
+    facts: LedgerFacts
     submitter: TransactionSubmitter
     gossip: CheckpointGossip
     cosignatures: CosignatureExchange | None
@@ -153,13 +159,21 @@ class Node:
     reviews: ReviewService
     watch: AbuseWatch
     patient_view: PatientView
+    approvals: Approvals
     exchange_parts: ExchangeParts
     erasure: ErasureService
+    copies: ReceivedCopies
     resources: ExitStack
 
     def purge(self) -> int:
-        """Forget what has run its course (used nonces, old messages); return how much."""
-        return self.nonces.purge(self.clock()) + self.retention.run()
+        """Forget what has run its course; return how much.
+
+        Used nonces, old messages, pages of releases that are done with, copies whose time is over, requests that nobody
+        answered, what the ledger said long ago.
+        """
+        done = self.nonces.purge(self.clock()) + self.retention.run()
+        done += self.exchange_parts.releases.purge() + self.approvals.expire() + self.copies.expire()
+        return done + self.facts.forget()
 
     def refresh_revoked(self) -> bool:
         """Bring the list of revoked certificates up to date; True when it changed.
@@ -278,8 +292,9 @@ def _add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
     if replay is not None:
         resources.callback(replay.close)
     exchange = settings.exchange
+    facts = LedgerFacts(parts["engine"], chain, max_age_seconds=exchange.ledger_cache_seconds, clock=clock)
     peers = Peers(
-        directory=MemberDirectory(chain),
+        directory=MemberDirectory(facts),
         org=signer.org,
         key=signer.sign,
         nonces=parts["nonces"],
@@ -294,6 +309,7 @@ def _add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
         "chain": chain,
         "replay": replay,
         "ledger_health": LedgerHealth(chain),
+        "facts": facts,
         "submitter": TransactionSubmitter(
             chain, parts["leases"], signer.org, signer.sign, settings.ledger.chain, clock
         ),
@@ -465,13 +481,28 @@ def _add_exchange(parts: dict[str, Any]) -> None:
         emergency_roles=frozenset(exchange.emergency_roles),
         limits=Limits(exchange.member_requests, exchange.practitioner_requests, exchange.suspicious_failures),
         pseudonyms_per_day=exchange.pseudonyms_per_day,
+        approval=ApprovalRules(frozenset(exchange.approval_purposes), exchange.approval_sensitive),
+        pages=PageBounds(exchange.page_records, exchange.page_bytes),
     )
-    shared = ("engine", "keyring", "records", "chain", "submitter", "anchoring", "audit", "signing", "peers", "clock")
+    shared = (
+        *("engine", "keyring", "records", "chain", "submitter", "anchoring", "audit", "signing", "peers", "facts"),
+        "clock",
+    )
     built = assemble_exchange(
         terms,
         signer=signer,
         decryption=DecryptionKeys(parts["keys"], signer.decrypt),
         **{name: parts[name] for name in shared},
+    )
+    erasure = ErasureService(
+        parts["engine"],
+        parts["keyring"],
+        parts["inbox"],
+        consent=built.consent,
+        localisation=_localisation(parts, built.index),
+        audit=parts["audit"],
+        anchoring=parts["anchoring"],
+        clock=parts["clock"],
     )
     parts |= {
         "pseudonyms": built.pseudonyms,
@@ -492,17 +523,10 @@ def _add_exchange(parts: dict[str, Any]) -> None:
             base_url=terms.base_url,
             clock=parts["clock"],
         ),
+        "approvals": built.approvals,
         "exchange_parts": built,
-        "erasure": ErasureService(
-            parts["engine"],
-            parts["keyring"],
-            parts["inbox"],
-            consent=built.consent,
-            localisation=_localisation(parts, built.index),
-            audit=parts["audit"],
-            anchoring=parts["anchoring"],
-            clock=parts["clock"],
-        ),
+        "erasure": erasure,
+        "copies": ReceivedCopies(parts["engine"], erasure, parts["clock"]),
     }
 
 

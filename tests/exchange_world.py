@@ -37,13 +37,17 @@ from bridge.routes.ledger import ledger_blueprint
 from bridge.services.anchoring import AnchoringService
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
+from bridge.services.erasure import ErasureService
 from bridge.services.exchange_parts import ExchangeTerms, assemble_exchange
 from bridge.services.gossip import CheckpointGossip
+from bridge.services.ledger_facts import LedgerFacts
 from bridge.services.peers import MemberDirectory, PeerRules, Peers
+from bridge.services.received_copies import ReceivedCopies
 from bridge.services.signing import SigningService
 from bridge.services.submission import TransactionSubmitter
 from bridge.services.witnessing import WitnessService
 from bridge.storage.database import migrate, open_database, transact
+from bridge.storage.inbox import Inbox
 from bridge.storage.keyring import KeyRing
 from bridge.storage.leases import JobLeases
 from bridge.storage.nonces import NonceCache
@@ -54,6 +58,7 @@ from fhir_adapters.identifiers.gb11643 import check_character as resident_check
 
 CHAIN = "test-chain"
 START = 1_790_000_000
+TERMS: dict[str, Any] = {}  # further terms of every site; tests that need some set them before they make a world
 LINEAGE = Lineage("his", sm3(b"source message"), "hl7v2/1.0")
 
 
@@ -120,8 +125,9 @@ class Site:
         )
         self.witness = WitnessService(self.engine, chain, org, keys(org)[0], CHAIN, clock)
         self.audit = AuditService(self.engine, self.records, Party(org, f"Member {org[-3:]}", endpoint), clock)
+        self.facts = LedgerFacts(self.engine, chain, clock=clock)
         self.peers = Peers(
-            directory=MemberDirectory(chain),
+            directory=MemberDirectory(self.facts),
             org=org,
             key=keys(org)[0],
             nonces=self.nonces,
@@ -130,7 +136,7 @@ class Site:
             gossip=self.gossip,
             clock=clock,
         )
-        terms = ExchangeTerms(CHAIN, AUTHORITY, "default", 5.0, 1, self.keys, f"{endpoint}/fhir")
+        terms = ExchangeTerms(CHAIN, AUTHORITY, "default", 5.0, 1, self.keys, f"{endpoint}/fhir", **TERMS)
         self.parts = assemble_exchange(
             terms,
             engine=self.engine,
@@ -141,6 +147,7 @@ class Site:
             decryption=DecryptionKeys(self.keys, keys(org)[1]),
             submitter=self.submitter,
             peers=self.peers,
+            facts=self.facts,
             anchoring=self.anchoring,
             audit=self.audit,
             signing=SigningService(
@@ -154,6 +161,17 @@ class Site:
             ),
             clock=clock,
         )
+        self.erasure = ErasureService(
+            self.engine,
+            self.keyring,
+            Inbox(self.engine, self.keyring, clock),
+            consent=self.parts.consent,
+            localisation=None,
+            audit=self.audit,
+            anchoring=self.anchoring,
+            clock=clock,
+        )
+        self.copies = ReceivedCopies(self.engine, self.erasure, clock)
         self.node = SimpleNamespace(
             settings=SimpleNamespace(
                 node=SimpleNamespace(org=org, roles=(ROLES[org],)),

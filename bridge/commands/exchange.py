@@ -1,7 +1,7 @@
 """`yiqiao lookup`: ask other institutions for a patient's records.
 
 It works beside a served node, on the same database. Exit codes: 0 something was received and verified, 3
-no institution holds records, 4 every holder refused, 5 nothing that holds was received.
+no institution holds records, 4 every holder refused, 5 nothing that holds was received (yet).
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ _STATUS = {
     "received": "received and verified / 已接收并验证",
     "denied": "refused / 被拒绝",
     "rejected": "what came does not hold, nothing was stored / 验证未通过，未入库",
-    "unavailable": "no answer / 无应答",
+    "waiting": "a person there is asked first; this node asks again / 对方人工审批中，稍后自动获取",
+    "interrupted": "broke off; this node goes on by itself / 传输中断，稍后自动续传",
+    "unavailable": "no answer; this node asks again / 无应答，稍后自动重试",
 }
 
 

@@ -16,6 +16,7 @@ from bridge.auth import principal, requires
 from bridge.errors import InvalidRequest, NotFound, PermissionDenied
 
 JSON_TYPE = "application/json"
+ENVELOPE_TYPE = "application/pkcs7-mime"
 AUTHORITY_ROLES = frozenset({"authority", "card-issuer"})
 
 
@@ -27,12 +28,22 @@ def exchange_blueprint(node: Any) -> Blueprint:
     @blueprint.post("/requests")
     @requires("exchange.peer")
     def requests_() -> Response:
-        """Answer a signed request with a sealed release."""
+        """Answer a signed request with the first page of a sealed release, or say that a person is asked."""
         answer = node.exchange.answer(request.get_data(), _member())
-        value = {**answer.value(), "envelope": base64.b64encode(answer.envelope).decode()}
-        return _json(value)
+        value = answer.value()
+        return _json(value if answer.release is None else _with_envelope(value, answer.envelope))
+
+    @blueprint.get("/requests/<id>/pages/<int:number>")
+    @requires("exchange.peer")
+    def page(id: str, number: int) -> Response:
+        """Give a further page of a release, as it was sealed."""
+        return Response(node.exchange.page(id, number, _member()), content_type=ENVELOPE_TYPE)
 
     return blueprint
+
+
+def _with_envelope(value: dict[str, Any], envelope: bytes) -> dict[str, Any]:
+    return {**value, "envelope": base64.b64encode(envelope).decode()}
 
 
 def _add_authority(blueprint: Blueprint, node: Any) -> None:

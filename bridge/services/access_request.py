@@ -22,6 +22,7 @@ from bridge.services.sealed_subject import SEALED
 
 MAX_REQUEST_BYTES = 64 * 1024  # a statement with every field full has about 4 kB
 MAX_AGE_SECONDS = 900  # a request is answered, or repeated with the same id, within a quarter of an hour
+KNOWN_SECONDS = 8 * 86_400  # one that was taken in time may be repeated until a person had a week to answer, and a day
 CLOCK_SKEW_SECONDS = 30
 SALT_BYTES = 32
 MAX_CATEGORIES = 64
@@ -34,6 +35,8 @@ _CODE = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 _SALT = re.compile(r"[0-9a-f]{64}")
 _KEY = re.compile(r"[0-9a-f]{16}")
 _SIGNATURE = re.compile(r"[0-9a-f]{128}")
+NOT_ASKED: Mapping[str, Any] = {}
+"""Stands for the ledger's state of a request where the ledger does not answer and that may be lived with."""
 _FIELDS = frozenset(
     {
         *("v", "chain", "request", "requester", "holder", "pid", "purpose", "grant", "emergency"),
@@ -136,15 +139,17 @@ def check_authentic(
     member: Mapping[str, Any] | None,
     ledger: Mapping[str, Any] | None,
     now: int,
+    max_age: int = MAX_AGE_SECONDS,
 ) -> None:
     """Raise ``DisclosureRefused`` unless the request is the caller's, for this holder, and on the ledger as stated.
 
-    ``member`` is the ledger's record of the caller, ``ledger`` its state ``request/<id>``.
+    ``member`` is the ledger's record of the caller, ``ledger`` its state ``request/<id>`` or ``NOT_ASKED``, ``max_age``
+    how many seconds ago it may have been made.
     """
     statement = signed.statement
     if statement["requester"] != caller or statement["holder"] != holder or statement["chain"] != chain:
         raise DisclosureRefused("wrong-party", "the request names another requester, holder or chain")
-    if not statement["time"] - CLOCK_SKEW_SECONDS <= now <= statement["time"] + MAX_AGE_SECONDS:
+    if not statement["time"] - CLOCK_SKEW_SECONDS <= now <= statement["time"] + max_age:
         raise DisclosureRefused("stale", "the request is out of date")
     public = live_key(member or {}, "sign", statement["time"], signed.key)
     try:
@@ -153,6 +158,8 @@ def check_authentic(
         public.verify(canonical.dump(dict(statement)), signed.signature)
     except AnchorError as error:
         raise DisclosureRefused("bad-signature", "the request's signature does not hold") from error
+    if ledger is NOT_ASKED:
+        return
     expected = {"requester": caller, "holder": holder, "commitment": signed.commitment}
     if ledger is None or any(ledger.get(name) != value for name, value in expected.items()):
         raise DisclosureRefused("not-on-ledger", "the ledger holds no such request")

@@ -400,6 +400,7 @@ def _facts(row: Row[Any], terms: GrantTerms) -> GrantFacts:
         roles=frozenset(terms.roles),
         sensitive=terms.sensitive,
         copies_days=terms.copies_days,
+        on_ledger=row.state == "active",
     )
 
 

@@ -116,7 +116,8 @@ class Exclusion:
 class GrantFacts:
     """One grant of the patient: what this node recorded, and ``ledger``, the ledger's state ``grant/<id>`` or None.
 
-    Times are Unix seconds; ``period`` limits the clinical date of what may be released, as ISO dates. ``sensitive``: it
+    ``on_ledger``: this node, which alone can change it there, knows that the ledger has it with these very terms. Times
+    are Unix seconds; ``period`` limits the clinical date of what may be released, as ISO dates. ``sensitive``: it
     covers records with its labels and no others. ``copies_days``: how long the recipient may keep copies.
     """
 
@@ -135,6 +136,17 @@ class GrantFacts:
     roles: frozenset[str] = frozenset()
     sensitive: bool = False
     copies_days: int | None = None
+    on_ledger: bool = False
+
+    def as_on_ledger(self) -> dict[str, Any]:
+        """Return what the ledger's state of this grant is, for one that is there with these terms."""
+        return {
+            "status": "active",
+            "grantees": sorted(self.grantees),
+            "purposes": sorted(self.purposes),
+            "from": self.valid_from,
+            "until": self.valid_until,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +179,25 @@ class Decision:
         """Return the decision in one line for the audit trail: the rule, and what became of each grant."""
         looked = "; ".join(f"grant {grant}: {lacking}" for grant, lacking in self.considered[:MAX_EXPLAINED])
         return f"{'permitted' if self.permit else 'denied'}: {self.rule}" + (f" ({looked})" if looked else "")
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalRules:
+    """When a person at the holder is asked before a permitted request is answered; never in an emergency.
+
+    ``purposes``: for these purposes of use; ``sensitive``: when the grant is for sensitive information.
+    """
+
+    purposes: frozenset[str] = frozenset()
+    sensitive: bool = False
+
+    def asks(self, asked: AskedFor, decision: Decision) -> str | None:
+        """Return the rule by which a person is asked, or None."""
+        if decision.basis != "grant" or decision.grant is None:
+            return None
+        if asked.purpose in self.purposes:
+            return f"approval-for-{asked.purpose}"
+        return "approval-for-sensitive" if self.sensitive and decision.grant.sensitive else None
 
 
 def decide(

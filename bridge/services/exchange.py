@@ -1,18 +1,22 @@
 """The exchange between institutions: locate, request, decide, release, receive (design section 7).
 
-``lookup`` is the requester's whole job; ``answer`` is the holder's (``bridge.services.release``). Per holder, the
-request is committed to on the ledger before it is sent; a lost answer is asked for again under the same id, which the
-holder answers with the same envelope.
+``lookup`` is the requester's whole job; ``answer`` and ``page`` are the holder's (``bridge.services.release``). Per
+holder, the request is committed to on the ledger before it is sent; for treatment it may be queued where the ledger
+does not answer. A lost answer is asked for again under the same id, which the holder answers with the same pages.
+
+What does not end at once (a person at the holder is asked; a transfer broke off; nobody answered; this process died) is
+taken up again by ``collect``, under the same request id.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, Table, insert, update
+from sqlalchemy import Engine
 
 from anchor.errors import AnchorError, TransactionRejected
 from anchor.gm import PrivateKey
@@ -26,8 +30,6 @@ from bridge.services.decision import EMERGENCY_REASONS, PURPOSES
 from bridge.services.receive import Received, ReceivedItem
 from bridge.services.sealed_subject import seal_subject
 from bridge.storage.database import write_transaction
-from bridge.storage.exchange import ExchangeRequest
-from bridge.storage.keyring import NODE
 
 if TYPE_CHECKING:
     from anchor.chain.client import ChainClient
@@ -39,15 +41,17 @@ if TYPE_CHECKING:
     from bridge.services.pseudonyms import PseudonymClient
     from bridge.services.receive import ReceiveService
     from bridge.services.release import Answer, ReleaseService
-    from bridge.storage.keyring import KeyRing
+    from bridge.storage.asked_requests import AskedRequests
 
 REQUEST_PATH = "/exchange/v1/requests"
 SEND_ATTEMPTS = 3  # of one signed request, when the holder does not answer
 RETRY_SECONDS = 1.0
 DEFAULT_ROLE = "physician"
 REFUSAL_GRID_SECONDS = 0.1  # some of the ledger's answers long, and short for a person who waits
-
-_REQUEST: Table = ExchangeRequest.__table__  # type: ignore[attr-defined]
+IN_HAND_SECONDS = 120  # how long a request that a process has in hand is left to it; each page prolongs it
+MAX_PAUSE_SECONDS = 3600  # between two looks at a request that waits; it grows with the request's age
+MIN_PAUSE_SECONDS = 5
+GIVE_UP_SECONDS = 8 * 86_400  # as long as a holder answers a repetition (``access_request.KNOWN_SECONDS``)
 
 
 def until_grid(elapsed: float) -> float:
@@ -57,7 +61,11 @@ def until_grid(elapsed: float) -> float:
 
 @dataclass(frozen=True, slots=True)
 class HolderOutcome:
-    """What one holder's answer came to. ``status``: received, denied, rejected (it did not hold), unavailable."""
+    """What one holder's answer came to.
+
+    ``status``: received, denied, rejected (it did not hold), waiting (a person there is asked), interrupted (some pages
+    are here, the others are fetched later), unavailable. ``collect`` goes on with the last three.
+    """
 
     holder: str
     name: str
@@ -118,7 +126,7 @@ class ExchangeService:
         self,
         *,
         engine: Engine,
-        keyring: KeyRing,
+        requests: AskedRequests,
         chain: ChainClient,
         chain_id: str,
         node: Party,
@@ -133,8 +141,8 @@ class ExchangeService:
         watch: AbuseWatch,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._engine, self._keyring, self._chain, self._chain_id = engine, keyring, chain, chain_id
         self._watch = watch
+        self._engine, self._requests, self._chain, self._chain_id = engine, requests, chain, chain_id
         self._node, self._key, self._pseudonyms, self._localisation = node, key, pseudonyms, localisation
         self._peers, self._events, self._receive, self._release = peers, events, receive, release
         self._audit, self._clock = audit, clock
@@ -197,6 +205,44 @@ class ExchangeService:
             raise InvalidRequest("the holder is not another active member of the consortium / 指定机构不是其他有效成员")
         return seal_subject(key, holder, (system, value))
 
+    def page(self, request: str, number: int, caller: str) -> bytes:
+        """Return one page of a release to the member it was released to (``ReleaseService.page``)."""
+        return self._release.page(request, number, caller)
+
+    def collect(self, request: str | None = None) -> list[HolderOutcome]:
+        """Go on with requests that have not ended: those that are due, or one by its id, due or not.
+
+        Raises ``NotFound`` for a request that this node did not make, ``InvalidRequest`` for one that has ended.
+        """
+        now = int(self._clock())
+        rows = self._requests.unfinished(now) if request is None else [self._requests.get(request)]
+        outcomes = []
+        for row in rows:
+            if row.due is None or not row.request_sealed:
+                raise InvalidRequest("that request has ended / 该请求已结束")
+            if not self._requests.claim(row, now + IN_HAND_SECONDS):
+                continue
+            asked = access_request.parse(self._requests.raw(row))
+            member: Any = {}
+            with suppress(AnchorError):
+                member = self._peers.directory.member(row.holder) or {}
+            party = Party(row.holder, str(member.get("name", "")), str(member.get("endpoint", "")))
+            outcomes.append(self._attempt(asked, party, lambda _: None, new=row.state == "new"))
+        return outcomes
+
+    def unfinished(self) -> list[dict[str, Any]]:
+        """Return the requests that have not ended: request, holder, state, created and due (Unix seconds)."""
+        return [
+            {
+                "request": row.request_id,
+                "holder": row.holder,
+                "state": row.state,
+                "created": row.created,
+                "due": row.due,
+            }
+            for row in self._requests.unfinished()
+        ]
+
     def _holder_of(self, grant: str, located: list[str]) -> list[str]:
         """Return the institution that gave a grant: it is the one to ask, whoever else is registered."""
         state = awaited_state(self._chain, f"grant/{grant}")
@@ -205,9 +251,9 @@ class ExchangeService:
         return [state["org"]] if state["org"] in located else []
 
     def _ask(self, holder: str, pid: str, asking: Asking, tell: Callable[[str], None]) -> HolderOutcome:
-        began = time.monotonic()
         member = self._peers.directory.member(holder) or {}
         party = Party(holder, str(member.get("name", "")), str(member.get("endpoint", "")))
+        now = int(self._clock())
         asked = access_request.build(
             chain=self._chain_id,
             requester=self._node.id,
@@ -215,7 +261,7 @@ class ExchangeService:
             holder=holder,
             pid=pid,
             purpose=asking.purpose,
-            now=int(self._clock()),
+            now=now,
             grant=asking.grant,
             emergency=asking.emergency,
             reason=asking.reason,
@@ -223,42 +269,73 @@ class ExchangeService:
             role=asking.role,
             categories=asking.categories,
         )
+        self._requests.note(asked.id, asked.dump(), asked.statement, now=now, due=now + IN_HAND_SECONDS)
+        return self._attempt(asked, party, tell, new=True)
+
+    def _attempt(self, asked: SignedRequest, party: Party, tell: Callable[[str], None], *, new: bool) -> HolderOutcome:
+        """Carry a request as far as it goes now; ``new``: the ledger has not been told of it."""
+        began = time.monotonic()
         facts = ExchangeFacts(
             request=asked.id,
-            purpose=asking.purpose,
+            purpose=asked.statement["purpose"],
             holder=party,
             requester=self._node,
-            practitioner=asking.practitioner,
-            role=asking.role,
-            emergency=asking.emergency is not None,
+            practitioner=asked.statement["practitioner"],
+            role=asked.statement["role"],
+            emergency=asked.statement["emergency"] is not None,
         )
-        self._note(asked)
         try:
-            tx_id = self._commit(asked)
-            self._update(asked, state="requested", request_tx_id=tx_id)
-            tell(f"request {asked.id} is on the ledger and goes to {party.name or holder} / 请求已上链并发送")
-            received = self._receive.accept(asked, self._send(asked), facts)
+            if new:
+                tx_id = self._commit(asked)
+                self._change(asked, state="requested", request_tx_id=tx_id)
+                tell(f"request {asked.id} is recorded and goes to {party.name or party.id} / 请求已登记并发送")
+            outcome = self._carry(asked, facts, tell)
         except (PeerError, AnchorError, DisclosureRefused) as error:
             outcome = self._failed(asked, facts, error)
-        else:
-            outcome = self._succeeded(asked, received)
         return replace(outcome, name=party.name, seconds=round(time.monotonic() - began, 3))
+
+    def _carry(self, asked: SignedRequest, facts: ExchangeFacts, tell: Callable[[str], None]) -> HolderOutcome:
+        """Send a request and receive what comes."""
+        reply = self._receive.read(asked, self._send(asked))
+        if reply is None:
+            self._later(asked, "waiting")
+            message = "a person at the other institution is asked first / 对方机构正在人工审批"
+            return HolderOutcome(asked.statement["holder"], "", "waiting", request=asked.id, message=message)
+        if len(reply.pages) > 1:
+            self._change(asked, state="transferring")
+
+        def fetch(number: int) -> bytes:
+            self._change(asked, due=int(self._clock()) + IN_HAND_SECONDS)
+            tell(f"page {number + 1} of {len(reply.pages)} / 第{number + 1}页，共{len(reply.pages)}页")
+            return self._patiently(
+                lambda: self._peers.get(asked.statement["holder"], f"{REQUEST_PATH}/{asked.id}/pages/{number}")
+            )
+
+        return self._succeeded(asked, self._receive.accept(asked, reply, facts, fetch))
 
     def _commit(self, asked: SignedRequest) -> str | None:
         body = {"request": asked.id, "holder": asked.statement["holder"], "commitment": asked.commitment}
         emergency = asked.statement["emergency"]
+        type, more = "access.request", {"purpose": asked.statement["purpose"]}
+        if emergency is not None:
+            type, more = "access.emergency", {"reason": emergency}
         try:
-            if emergency is None:
-                return self._events.commit("access.request", {**body, "purpose": asked.statement["purpose"]}).tx_id
-            return self._events.commit("access.emergency", {**body, "reason": emergency}).tx_id
+            return self._events.commit(type, {**body, **more}, may_queue=asked.treatment).tx_id
         except TransactionRejected as error:
+            there = self._chain.state(f"request/{asked.id}")  # an earlier submission whose answer was lost
+            if there is not None and there["commitment"] == asked.commitment:
+                return str(there["tx"])
             raise DisclosureRefused(error.code, f"the ledger refused the request: {error}") from error
 
     def _send(self, asked: SignedRequest) -> bytes:
         """Send a request, again under the same id when no answer came."""
+        return self._patiently(lambda: self._peers.post(asked.statement["holder"], REQUEST_PATH, asked.dump()))
+
+    @staticmethod
+    def _patiently(call: Callable[[], bytes]) -> bytes:
         for attempt in range(SEND_ATTEMPTS):
             try:
-                return self._peers.post(asked.statement["holder"], REQUEST_PATH, asked.dump())
+                return call()
             except PeerUnavailable:
                 if attempt + 1 == SEND_ATTEMPTS:
                     raise
@@ -266,9 +343,10 @@ class ExchangeService:
         raise PeerUnavailable
 
     def _succeeded(self, asked: SignedRequest, received: Received) -> HolderOutcome:
-        self._update(
+        self._change(
             asked,
             state="verified",
+            due=None,
             disclosed=received.disclosed,
             count=len(received.records),
             receive_tx_id=received.receive_tx,
@@ -286,44 +364,40 @@ class ExchangeService:
         )
 
     def _failed(self, asked: SignedRequest, facts: ExchangeFacts, error: Exception) -> HolderOutcome:
-        """Note how a request ended and record it."""
+        """Note how a request ended, or that it is taken up again, and record it."""
         code = str(getattr(error, "code", "") or type(error).__name__)
+        before = self._requests.get(asked.id)
         if isinstance(error, PeerRejected):
             status = "denied" if code == "not-permitted" else "rejected"
+            if code == "quota-exceeded" and before.state in ("waiting", "transferring"):
+                status = "unavailable"  # for today
         else:
             status = "denied" if isinstance(error, DisclosureRefused) else "unavailable"
-        severity = MINOR_FAILURE if status == "unavailable" else SERIOUS_FAILURE
-        with write_transaction(self._engine) as connection:
-            values = {"state": "failed" if status == "unavailable" else status, "reason": code[:64]}
-            connection.execute(self._change(asked, **values))
-            self._audit.record_receive(
-                replace(facts, outcome=severity, description=f"nothing received: {code}"), connection
-            )
+        if status == "unavailable":
+            self._later(asked, before.state, reason=code[:64])
+            status = "interrupted" if before.state == "transferring" else status
+        if before.reason != code[:64] or status not in (
+            "unavailable",
+            "interrupted",
+        ):  # of tries that fail alike the first is told
+            severity = MINOR_FAILURE if status in ("unavailable", "interrupted") else SERIOUS_FAILURE
+            told = replace(facts, outcome=severity, description=f"nothing received: {code}")
+            with write_transaction(self._engine) as connection:
+                if severity == SERIOUS_FAILURE:
+                    now = int(self._clock())
+                    self._requests.change(asked.id, now, connection, state=status, reason=code[:64], due=None)
+                self._audit.record_receive(told, connection)
         return HolderOutcome(asked.statement["holder"], "", status, request=asked.id, code=code, message=str(error))
 
-    def _note(self, asked: SignedRequest) -> None:
-        now, statement = int(self._clock()), asked.statement
-        with write_transaction(self._engine) as connection:
-            sealed = self._keyring.seal(connection, NODE, asked.dump(), f"asked|{asked.id}".encode())
-            connection.execute(
-                insert(_REQUEST).values(
-                    request_id=asked.id,
-                    holder=statement["holder"],
-                    purpose=statement["purpose"],
-                    emergency=statement["emergency"] is not None,
-                    grant_id=statement["grant"],
-                    state="new",
-                    request_sealed=sealed,
-                    count=0,
-                    created=now,
-                    updated=now,
-                )
-            )
+    def _later(self, asked: SignedRequest, state: str, **values: Any) -> None:
+        """Let a request be taken up again after a while, which grows with its age; after a week it has failed."""
+        now = int(self._clock())
+        age = now - asked.statement["time"]
+        if age > GIVE_UP_SECONDS:
+            self._change(asked, **(values | {"state": "failed", "due": None}))
+            return
+        pause = min(MAX_PAUSE_SECONDS, MIN_PAUSE_SECONDS + age // 4)
+        self._change(asked, **(values | {"state": state, "due": now + pause}))
 
-    def _update(self, asked: SignedRequest, **values: Any) -> None:
-        with write_transaction(self._engine) as connection:
-            connection.execute(self._change(asked, **values))
-
-    def _change(self, asked: SignedRequest, **values: Any) -> Any:
-        statement = update(_REQUEST).where(_REQUEST.c.request_id == asked.id)
-        return statement.values(updated=int(self._clock()), **values)
+    def _change(self, asked: SignedRequest, **values: Any) -> None:
+        self._requests.change(asked.id, int(self._clock()), **values)

@@ -8,20 +8,27 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from bridge.services.abuse import AbuseWatch, Limits
+from bridge.services.approvals import Approvals
 from bridge.services.confirmation import Confirmations
 from bridge.services.consent import ConsentRules, ConsentService
-from bridge.services.decision import EMERGENCY_ROLES
+from bridge.services.decision import EMERGENCY_ROLES, ApprovalRules
 from bridge.services.exchange import ExchangeService
 from bridge.services.ledger_events import LedgerEvents
+from bridge.services.ledger_facts import LedgerFacts
 from bridge.services.localisation import LocalisationClient, LocalisationIndex, LocalisationRegistrar, LocalPatients
 from bridge.services.pseudonyms import DAILY_QUOTA, PseudonymClient, PseudonymService
 from bridge.services.receipts import ReceiptService
 from bridge.services.receive import ReceiveService
 from bridge.services.release import ReleaseService
-from bridge.services.release_content import ContentBuilder
+from bridge.services.release_checks import ReleaseChecks
+from bridge.services.release_content import ContentBuilder, PageBounds
+from bridge.services.release_keeping import OpenEvent, ReleaseKeeping
+from bridge.services.release_pages import PageSealer
 from bridge.services.reviews import ReviewService
 from bridge.services.sealed_subject import open_subject
+from bridge.storage.asked_requests import AskedRequests
 from bridge.storage.disclosures import DisclosureStore
+from bridge.storage.pages import ArrivedPages, ReleasePages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -56,6 +63,8 @@ class ExchangeTerms:
     emergency_roles: frozenset[str] = EMERGENCY_ROLES
     limits: Limits = field(default_factory=Limits)
     pseudonyms_per_day: int = DAILY_QUOTA
+    approval: ApprovalRules = field(default_factory=ApprovalRules)
+    pages: PageBounds = field(default_factory=PageBounds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +79,24 @@ class ExchangeParts:
     events: LedgerEvents
     reviews: ReviewService
     watch: AbuseWatch
+    approvals: Approvals
+    releases: ReleaseKeeping
 
     def register(self) -> int:
         """Run the registration job; returns how many patients were registered."""
         return self.registrar.run()
+
+    def gaps(self) -> list[OpenEvent]:
+        """Return what of exchanges has no end yet, oldest first: the gap report."""
+        queued = [
+            OpenEvent(f"event-{gap['state']}", gap["request"], "", gap["since"], f"{gap['type']} {gap['code'] or ''}")
+            for gap in self.events.gaps()
+        ]
+        asked = [
+            OpenEvent(f"request-{each['state']}", each["request"], each["holder"], each["created"])
+            for each in self.exchange.unfinished()
+        ]
+        return sorted([*queued, *self.releases.unconfirmed(), *asked], key=lambda each: each.since)
 
     def settle(self) -> int:
         """Bring to the ledger what it could not take in time; returns how much was settled."""
@@ -91,6 +114,7 @@ def assemble_exchange(
     decryption: DecryptionKeys,
     submitter: TransactionSubmitter,
     peers: Peers,
+    facts: LedgerFacts,
     anchoring: AnchoringService,
     audit: AuditService,
     signing: SigningService,
@@ -104,7 +128,9 @@ def assemble_exchange(
     index = LocalisationIndex(engine, audit, clock, lambda org, found: watch.sought(org, found=found))
     pseudonyms = PseudonymClient(peers, node.id, terms.authority, terms.scope, service if own else None)
     localisation = LocalisationClient(peers, node.id, terms.authority, index if own else None)
-    events = LedgerEvents(engine, submitter, chain, key, timeout_seconds=terms.release_timeout_seconds, clock=clock)
+    events = LedgerEvents(
+        engine, submitter, chain, key, facts=facts, timeout_seconds=terms.release_timeout_seconds, clock=clock
+    )
     consent = ConsentService(
         engine,
         records,
@@ -122,41 +148,54 @@ def assemble_exchange(
         return ReceiptService(engine, keyring, memo, signer, node.id, clock, chain_id=terms.chain_id)
 
     reviews = ReviewService(engine, records, keyring, submitter, chain, audit, clock)
+    approvals = Approvals(engine, records, keyring, events, audit, clock)
+    pages = ReleasePages(engine, keyring)
+    content = ContentBuilder(
+        records,
+        anchoring,
+        receipts,
+        chain,
+        base_url=terms.base_url,
+        sleep=time.sleep,
+        sign=signing.provenance,
+        silent=lambda: facts.silent,
+        bounds=terms.pages,
+    )
     release = ReleaseService(
         engine=engine,
         store=store,
         reviews=reviews,
-        content=ContentBuilder(
-            records, anchoring, receipts, chain, base_url=terms.base_url, sleep=time.sleep, sign=signing.provenance
-        ),
+        approvals=approvals,
+        sealer=PageSealer(engine, store, pages, content, chain_id=terms.chain_id, key=key, clock=clock),
         consent=consent,
         patients=LocalPatients(keyring, lambda text: open_subject(text, decryption, node.id), consent.find_patients),
-        chain=chain,
+        facts=facts,
         chain_id=terms.chain_id,
         node=node,
-        key=key,
         events=events,
         audit=audit,
         emergency_roles=terms.emergency_roles,
+        approval=terms.approval,
         clock=clock,
+    )
+    checks = ReleaseChecks(
+        chain_id=terms.chain_id, node=node.id, quorum=terms.quorum, facts=facts, decryption=decryption, clock=clock
     )
     receive = ReceiveService(
         engine=engine,
         keyring=keyring,
         records=records,
         store=store,
-        chain=chain,
-        chain_id=terms.chain_id,
-        quorum=terms.quorum,
+        arrived=ArrivedPages(engine),
+        checks=checks,
         node=node,
-        decryption=decryption,
         events=events,
         audit=audit,
         clock=clock,
     )
     exchange = ExchangeService(
         engine=engine,
-        keyring=keyring,
+        requests=AskedRequests(engine, keyring),
         chain=chain,
         chain_id=terms.chain_id,
         node=node,
@@ -172,4 +211,5 @@ def assemble_exchange(
         clock=clock,
     )
     registrar = LocalisationRegistrar(engine, records, keyring, pseudonyms, localisation, clock)
-    return ExchangeParts(service, index, consent, exchange, registrar, events, reviews, watch)
+    keeping = ReleaseKeeping(engine, store, pages, chain, clock)
+    return ExchangeParts(service, index, consent, exchange, registrar, events, reviews, watch, approvals, keeping)

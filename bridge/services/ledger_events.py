@@ -25,13 +25,16 @@ from bridge.storage.exchange import LedgerGap
 if TYPE_CHECKING:
     from anchor.chain.client import ChainClient, TransactionResult
     from anchor.gm import PrivateKey
+    from bridge.services.ledger_facts import LedgerFacts
     from bridge.services.submission import TransactionSubmitter
 
 SETTLE_BATCH = 100  # events brought to the ledger by one run: some seconds of its time
 
 _GAP: Table = LedgerGap.__table__  # type: ignore[attr-defined]
-#: (state of the request that shows an event has arrived, the field of the request's record that names its transaction)
-_ARRIVED: Mapping[str, str] = {
+#: event -> the field of the request's record on the ledger that names its transaction; None: the record itself
+_ARRIVED: Mapping[str, str | None] = {
+    "access.request": None,
+    "access.emergency": None,
     "access.permit": "permit",
     "access.deny": "deny",
     "access.release": "release",
@@ -58,10 +61,11 @@ class LedgerEvents:
         chain: ChainClient,
         key: PrivateKey,
         *,
+        facts: LedgerFacts,
         timeout_seconds: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._engine, self._submitter, self._chain = engine, submitter, chain
+        self._engine, self._submitter, self._chain, self._facts = engine, submitter, chain, facts
         self._key, self._timeout, self._clock = key, timeout_seconds, clock
 
     def commit(self, type: str, body: Mapping[str, Any], *, may_queue: bool = False) -> Recorded:
@@ -70,7 +74,7 @@ class LedgerEvents:
         Raises ``TransactionRejected`` when the ledger's rules refuse it, and ``ChainUnavailable`` when it did not
         answer in time and the event may not be queued.
         """
-        if may_queue and self._waiting(str(body["request"])):
+        if may_queue and (self._facts.silent or self._waiting(str(body["request"]))):
             return self.enqueue(type, body)  # what was queued before for this request comes first
         try:
             result = self._bounded(type, body)
@@ -135,30 +139,41 @@ class LedgerEvents:
         try:
             outcome = answer.get(timeout=self._timeout)
         except queue.Empty:
+            self._facts.went_silent()
             raise ChainUnavailable("the ledger did not answer within the configured bound") from None
         if isinstance(outcome, AnchorError):
             raise outcome
         return outcome
 
     def _arrived(self, type: str, request: str) -> Recorded | None:
-        field = _ARRIVED.get(type)
-        if field is None:
+        if type not in _ARRIVED:
             return None
         try:
-            state = self._chain.state(f"request/{request}")
+            state = self._chain.state(f"request/{request}") or {}
         except ChainError:
             return None
-        event = (state or {}).get(field)
+        field = _ARRIVED[type]
+        event = state if field is None else state.get(field)
         return None if not event else Recorded(event["tx"], event["time"])
 
     def _due(self, type: str, request: str) -> bool:
-        """Whether the ledger could take an event now: a receipt is confirmed after its release, which another sends."""
-        if type != "access.receive":
+        """Whether the ledger could take an event now: what it follows may still wait at the other institution."""
+        if type in ("access.request", "access.emergency"):
             return True
         try:
-            return bool((self._chain.state(f"request/{request}") or {}).get("release"))
+            state = self._chain.state(f"request/{request}")
         except ChainError:
             return False
+        return bool(state) if type != "access.receive" else bool((state or {}).get("release"))
+
+    def queued(self, request: str, type: str) -> Recorded | None:
+        """Return a queued event of a request with its signed statement, or None when none waits."""
+        wanted = select(_GAP).where(_GAP.c.request_id == request, _GAP.c.type == type, _GAP.c.state == "queued")
+        with read_transaction(self._engine) as connection:
+            row = connection.execute(wanted.limit(1)).first()
+        if row is None:
+            return self._arrived(type, request)
+        return Recorded(None, None, {"statement": row.statement, "sig": row.signature, "key": row.key_id})
 
     def _waiting(self, request: str) -> bool:
         with read_transaction(self._engine) as connection:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
 import requests
@@ -25,7 +25,6 @@ from bridge.services.dial_guard import Dialling, GuardedAdapter, Network
 
 if TYPE_CHECKING:
     from anchor import gm
-    from anchor.chain.client import ChainClient
     from bridge.pki.tls_identity import TlsIdentity
     from bridge.services.gossip import CheckpointGossip
 
@@ -36,10 +35,18 @@ CHUNK_BYTES = 64 * 1024
 _CODES = {401: "not-authenticated", 403: "not-permitted", 404: "not-offered", 409: "conflict", 429: "quota-exceeded"}
 
 
+class StateReader(Protocol):
+    """Knows values of the ledger's state."""
+
+    def state(self, key: str) -> dict[str, Any] | None:
+        """Return a value or None; raises ``ChainError``."""
+
+
 class MemberDirectory:
     """The ledger's member records, remembered for ``MEMBER_CACHE_SECONDS`` per process."""
 
-    def __init__(self, chain: ChainClient) -> None:
+    def __init__(self, chain: StateReader) -> None:
+        """``chain``: the ledger, or what remembers it for a while (``bridge.services.ledger_facts``)."""
         self._chain = chain
         self._lock = threading.Lock()
         self._seen: dict[str, tuple[float, dict[str, Any] | None]] = {}

@@ -111,10 +111,13 @@ class ReceiptService:
                 raise NotFound(f"there is no {type}/{id} here / 本节点没有该记录") from None
         return dump_receipt(self.record(f"{type}/{id}/_history/{version}", stamped=stamped))
 
-    def record(self, ref: str, entry: LogEntry | None = None, *, stamped: bool = False) -> RecordReceipt:
+    def record(
+        self, ref: str, entry: LogEntry | None = None, *, stamped: bool = False, published: bool = True
+    ) -> RecordReceipt:
         """Return the receipt of the record version ``ref``; raises as ``for_record`` does.
 
         ``entry``: the entry itself where the caller has it (an older receipt does), None to open the sealed one.
+        ``published`` False: a pending one in any case, for which the ledger is not asked.
         """
         with read_transaction(self._engine) as conn:
             stored = evidence.find_entry(conn, ref)
@@ -128,7 +131,7 @@ class ReceiptService:
                 entry = LogEntry.parse(self._keyring.open(conn, stored.subject, stored.sealed, aad))
             elif merkle.leaf_hash(entry.dump()) != stored.leaf:
                 raise Conflict("the receipt is of another entry than this node's log has / 回执与本节点日志不符")
-            covering = evidence.checkpoint_covering(conn, stored.origin, stored.position)
+            covering = evidence.checkpoint_covering(conn, stored.origin, stored.position) if published else None
             if covering is None:
                 if stamped:
                     raise Conflict(NOT_STAMPED)

@@ -1,61 +1,50 @@
-"""The requester's side of a release: open it, check everything, and only then store anything.
+"""The requester's side of a release: fetch page by page, check everything, and only then store anything.
 
-The checks, in order and marked in the code:
+A release of one page is checked (``bridge.services.release_checks``) and stored in one transaction. Of a longer one
+each page is checked as it arrives and kept as the sealed envelope it came in; a transfer that breaks off goes on with
+the first page that is missing. When all are here and root and number are the ledger's, they are stored page after page,
+each in a transaction of its own with its Provenance; storing again changes nothing, so a process that dies meanwhile is
+followed by one that starts over. Memory holds one page and one line for each record.
 
-(1) the envelope opens with this node's key and is signed by a live key that the holder has on the ledger;
-(2) the content answers this very request;
-(3) every record's canonical bytes have the digest that its receipt names, and the receipt is of the holder's log and
-holds
-    against the trust built from the ledger's own members (quorum from the settings);
-(4) the Merkle root over the digests, their number and the envelope's digest are those of access.release on the
-ledger. For
-    treatment a queued release is taken instead, if the holder's signed statement of it says the same; it is a gap.
-
-Then copies, originals, receipts, Provenance and AuditEvent are stored in one transaction, and access.receive is
-recorded.
+The AuditEvent belongs to the last transaction; access.receive follows. Copies whose grant limits how long they may be
+kept are kept apart (``bridge.services.local_copy``), with their end.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.dialects import postgresql, sqlite
 
 from anchor import canonical
-from anchor.chain.client import ChainClient
-from anchor.chain.ledger_trust import trust_of
-from anchor.errors import AnchorError, CanonicalError, SignatureInvalid, TransactionRejected
-from anchor.gm import PublicKey, sm3
+from anchor.errors import TransactionRejected
+from anchor.gm import sm3
 from anchor.receipt import disclosed_root
-from anchor.verify import ReceiptVerifier
-from bridge.errors import CertificateInvalid, PeerRejected
-from bridge.peer_signature import live_key
+from bridge.errors import PeerRejected
 from bridge.services.access_request import SignedRequest
 from bridge.services.audit_event import ExchangeFacts, Party
-from bridge.services.awaited_state import awaited_state
-from bridge.services.envelope import open_envelope
 from bridge.services.ledger_events import LedgerEvents, Recorded
-from bridge.services.local_copy import local_copy, provenance, subject_of
-from bridge.services.record_signature import Target, verify_institution
-from bridge.storage.database import transact
+from bridge.services.local_copy import local_copy, local_id, provenance, subject_of
+from bridge.services.release_checks import CheckedPage, Record, ReleaseChecks, Reply, read_reply
+from bridge.storage.database import transact, write_transaction
 from bridge.storage.disclosures import DisclosureStore
+from bridge.storage.erasure import find_erasure
 from bridge.storage.exchange import ReceivedRecord
+from bridge.storage.pages import ArrivedPages
 from bridge.storage.records import Lineage, RecordWrite
 
 if TYPE_CHECKING:
-    from bridge.keys.decryption import DecryptionKeys
     from bridge.services.audit import AuditService
     from bridge.storage.keyring import KeyRing
     from bridge.storage.records import RecordStore
 
 ADAPTER = "yiqiao-exchange/1.0"
 NO_ROOT = "0" * 64  # what access.receive names when a release could not even be opened
+MAX_AUDITED = 1000  # records named in one AuditEvent; of more, their number stands in it
 
 _RECEIVED: Table = ReceivedRecord.__table__  # type: ignore[attr-defined]
 
@@ -81,25 +70,8 @@ class Received:
     gap: bool
 
 
-_Record = tuple[dict[str, Any], str, bytes, bytes, str]
-"""Resource, reference, canonical bytes, receipt, how far the receipt had come."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Checked:
-    """A release that passed (1) to (3)."""
-
-    digests: tuple[bytes, ...]
-    records: tuple[_Record, ...]
-    provenance: dict[str, Any] | None
-
-    @property
-    def root(self) -> str:
-        return disclosed_root(self.digests).hex()
-
-
 class ReceiveService:
-    """Checks and stores what other members release to this node."""
+    """Fetches, checks and stores what other members release to this node."""
 
     def __init__(
         self,
@@ -108,245 +80,230 @@ class ReceiveService:
         keyring: KeyRing,
         records: RecordStore,
         store: DisclosureStore,
-        chain: ChainClient,
-        chain_id: str,
-        quorum: int,
+        arrived: ArrivedPages,
+        checks: ReleaseChecks,
         node: Party,
-        decryption: DecryptionKeys,
         events: LedgerEvents,
         audit: AuditService,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine, self._keyring, self._records, self._store = engine, keyring, records, store
-        self._chain, self._chain_id, self._quorum, self._node = chain, chain_id, quorum, node
-        self._decryption, self._events, self._audit, self._clock = decryption, events, audit, clock
+        self._arrived, self._checks, self._node = arrived, checks, node
+        self._events, self._audit, self._clock = events, audit, clock
 
-    def accept(self, asked: SignedRequest, answer: bytes, facts: ExchangeFacts) -> Received:
-        """Check and store the answer to a request of this node.
+    def read(self, asked: SignedRequest, answer: bytes) -> Reply | None:
+        """Read a holder's answer; None when a person there is asked first. Raises ``PeerRejected``, recorded."""
+        try:
+            return read_reply(asked, answer)
+        except PeerRejected:
+            self._confirm(asked, NO_ROOT, "rejected")
+            raise
+
+    def accept(
+        self, asked: SignedRequest, reply: Reply, facts: ExchangeFacts, fetch: Callable[[int], bytes]
+    ) -> Received:
+        """Fetch what is missing of a release, check and store it; ``fetch`` returns the envelope of a page.
 
         Raises ``PeerRejected`` with a code that names what does not hold, after recording the rejection on the ledger
-        and in the audit trail; nothing of the release is stored then.
+        and in the audit trail; nothing of the release is stored then. ``PeerUnavailable`` from ``fetch`` or from the
+        ledger leaves what has arrived, to go on from there.
         """
         root = NO_ROOT
         try:
-            envelope, gap = _answer(asked, answer)
-            checked = self._check(asked, envelope)
-            root = checked.root
-            release_tx = self._check_release(asked, checked, envelope, gap)
+            first = self._take(asked, reply, fetch)
+            listed = self._store.records(asked.id)
+            root = disclosed_root([bytes.fromhex(digest) for _, digest in listed]).hex()
+            release_tx = self._checks.release(asked, reply, (root, len(listed)))
         except PeerRejected:
+            with write_transaction(self._engine) as connection:
+                self._arrived.drop(connection, asked.id)
+                self._store.drop_records(connection, asked.id)
             self._confirm(asked, root, "rejected")
             raise
-        items = transact(self._engine, lambda connection: self._keep(connection, asked, checked, facts))
+        items = self._keep(asked, self._pages(asked, reply, first), len(reply.pages), facts)
         if release_tx is None:  # the holder's event is still on its way; ours follows it
             self._events.enqueue("access.receive", {"request": asked.id, "disclosed": root, "status": "verified"})
             return Received(items, root, None, None, True)
         confirmed = self._confirm(asked, root, "verified")
         return Received(items, root, release_tx, confirmed.tx_id if confirmed else None, False)
 
-    # --- checking
+    # --- arriving
 
-    def _check(self, asked: SignedRequest, envelope: bytes) -> _Checked:
-        holder = asked.statement["holder"]
-        opened = open_envelope(  # (1)
-            envelope,
-            chain=self._chain_id,
-            decryption_key=self._decryption.find,
-            signing_key=lambda key_id: self._signing_key(holder, key_id),
-        )
-        try:
-            payload = canonical.load(opened.content)
-        except CanonicalError as error:
-            raise PeerRejected("content-malformed", "the release's content cannot be read") from error
-        expected = {"v": 1, "request": asked.id, "holder": holder, "requester": self._node.id}  # (2)
-        if not isinstance(payload, dict) or any(payload.get(name) != value for name, value in expected.items()):
-            raise PeerRejected("content-of-another-request", "the release answers another request")
-        if asked.statement["grant"] not in (None, payload.get("grant")):
-            raise PeerRejected("content-of-another-request", "the release names another grant")
-        entries, receipts = (payload.get("bundle") or {}).get("entry", []), payload.get("receipts")
-        if not isinstance(receipts, list) or not isinstance(entries, list) or len(entries) != len(receipts):
-            raise PeerRejected("receipt-missing", "not every record came with its receipt")
-        verifier = ReceiptVerifier(self._trust())
-        minimum = "pending" if asked.treatment else "committed"
-        records = [
-            self._check_record(entry, receipt, holder, verifier, minimum)  # (3)
-            for entry, receipt in zip(entries, receipts, strict=True)
-        ]
-        digests = [sm3(content) for _, _, content, _, _ in records]
-        provenance = payload.get("provenance")
-        if records:
-            refs = [ref for _, ref, _, _, _ in records]
-            self._check_signature(provenance, holder, [(ref, d.hex()) for ref, d in zip(refs, digests, strict=True)])
-            digests.append(sm3(canonical.dump(provenance)))
-        return _Checked(tuple(digests), tuple(records), provenance if records else None)
+    def _take(self, asked: SignedRequest, reply: Reply, fetch: Callable[[int], bytes]) -> CheckedPage | None:
+        """Check every page that is not here yet; return the only one of a short release, None for kept ones."""
+        here = self._here(asked, reply)
+        start = sum(count for _, count in here)
+        only: CheckedPage | None = None
+        if here:
+            self._checks.release(asked, reply)
+        for number in range(len(here), len(reply.pages)):
+            envelope = fetch(number) if number else reply.envelope
+            page = self._checks.page(asked, envelope, number)
+            if sm3(envelope).hex() != reply.pages[number]:
+                raise PeerRejected("page-differs", "a page is another than the release's manifest names")
+            if number == 0:
+                self._checks.release(asked, reply)
+            with write_transaction(self._engine) as connection:
+                if number == 0:
+                    self._store.drop_records(connection, asked.id)
+                if len(reply.pages) > 1:
+                    digest, count = reply.pages[number], len(page.digests)
+                    self._arrived.keep(connection, asked.id, number, envelope, digest, count)
+                else:
+                    only = page
+                self._store.add_records(connection, asked.id, start, page.listed())
+            start += len(page.digests)
+        return only
 
-    def _check_signature(self, provenance: Any, holder: str, targets: Sequence[Target]) -> None:
-        """Check that a live key of the holder signed exactly the records that came."""
-        if not isinstance(provenance, dict):
-            raise PeerRejected("signature-missing", "the release is not signed by its holder")
-        try:
-            signed = verify_institution(
-                provenance, holder, self._chain_id, lambda key_id: self._signing_key(holder, key_id)
-            )
-        except CertificateInvalid as error:
-            raise PeerRejected("signature-invalid", f"the holder's signature does not hold ({error.code})") from error
-        if list(signed) != list(targets):
-            raise PeerRejected("signature-of-other-records", "the holder's signature is over other records than came")
+    def _here(self, asked: SignedRequest, reply: Reply) -> list[tuple[str, int]]:
+        """Return the pages that have arrived before; those of another answer are thrown away."""
+        here = self._arrived.here(asked.id)
+        if [digest for digest, _ in here] == list(reply.pages[: len(here)]):
+            return here
+        with write_transaction(self._engine) as connection:
+            self._arrived.drop(connection, asked.id)
+            self._store.drop_records(connection, asked.id)
+        return []
 
-    def _signing_key(self, holder: str, key_id: str) -> PublicKey | None:
-        member = self._chain.state(f"member/{holder}")
-        if member is None or member["status"] != "active":
-            return None
-        return live_key(member, "sign", int(self._clock()), key_id)
-
-    def _trust(self) -> bytes:
-        return trust_of(self._chain, self._chain_id, self._quorum).dump()
-
-    @staticmethod
-    def _check_record(entry: Any, receipt: Any, holder: str, verifier: ReceiptVerifier, minimum: Any) -> _Record:
-        resource = entry.get("resource") if isinstance(entry, dict) else None
-        meta = resource.get("meta") if isinstance(resource, dict) else None
-        if not isinstance(resource, dict) or not isinstance(meta, dict) or not isinstance(receipt, dict):
-            raise PeerRejected("content-malformed", "the release's content cannot be read")
-        ref = f"{resource.get('resourceType')}/{resource.get('id')}/_history/{meta.get('versionId')}"
-        try:
-            content, receipt_bytes = canonical.dump(resource), canonical.dump(receipt)
-            report = verifier.verify(receipt_bytes, resource=content, minimum=minimum)
-        except AnchorError as error:
-            step = getattr(error, "step", "format")
-            raise PeerRejected("receipt-invalid", f"a record's receipt does not hold (step {step})") from error
-        if report.kind != "record" or report.org != holder or report.subject != ref:
-            raise PeerRejected("receipt-of-another-record", "a receipt is of another record than the one it came with")
-        return resource, ref, content, receipt_bytes, report.state
-
-    def _check_release(
-        self, asked: SignedRequest, checked: _Checked, envelope: bytes, gap: Mapping[str, Any] | None
-    ) -> str | None:
-        """Check (4) and return the release's transaction id, None while it is queued at the holder."""
-        expected = {
-            "disclosed": checked.root,
-            "count": len(checked.digests),
-            "commitment": sm3(envelope).hex(),
-        }
-        key, queued = f"request/{asked.id}", gap is not None and asked.treatment
-        state = awaited_state(self._chain, key, lambda it: queued or bool(it.get("release"))) or {}
-        release = state.get("release")
-        if release:
-            if any(release.get(name) != value for name, value in expected.items()):
-                raise PeerRejected("release-differs", "the ledger's release is of something else than what arrived")
-            return str(release["tx"])
-        if gap is None or not asked.treatment:
-            raise PeerRejected("release-missing", "the ledger holds no release for what arrived")
-        self._check_gap(asked, gap, expected)
-        return None
-
-    def _check_gap(self, asked: SignedRequest, gap: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
-        """Check the holder's signed statement of a release that waits for the ledger."""
-        holder = asked.statement["holder"]
-        try:
-            member = self._chain.state(f"member/{holder}") or {}
-            key = live_key(member, "sign", int(self._clock()), str(gap["key"]))
-            if key is None:
-                raise SignatureInvalid("no such key")
-            key.verify(str(gap["statement"]).encode(), bytes.fromhex(str(gap["sig"])))
-            statement = canonical.load(str(gap["statement"]).encode())
-            body = statement["body"]
-            same = statement["type"] == "access.release" and body["request"] == asked.id
-            if not same or any(body.get(name) != value for name, value in expected.items()):
-                raise SignatureInvalid("of something else")
-        except (AnchorError, KeyError, TypeError, ValueError) as error:
-            raise PeerRejected("release-missing", "the holder's statement of the release does not hold") from error
+    def _pages(self, asked: SignedRequest, reply: Reply, only: CheckedPage | None) -> Iterator[CheckedPage]:
+        if only is not None:
+            yield only
+            return
+        for number in range(len(reply.pages)):
+            envelope = self._arrived.envelope(asked.id, number)
+            if sm3(envelope).hex() != reply.pages[number]:
+                raise PeerRejected("page-differs", "a page was altered while it was kept here")
+            yield self._checks.page(asked, envelope, number, verified=True)
 
     # --- keeping
 
     def _keep(
-        self, connection: Connection, asked: SignedRequest, checked: _Checked, facts: ExchangeFacts
+        self, asked: SignedRequest, pages: Iterator[CheckedPage], count: int, facts: ExchangeFacts
     ) -> tuple[ReceivedItem, ...]:
+        items: list[ReceivedItem] = []
+        for page in pages:
+            last = page.number + 1 == count
+
+            def work(connection: Connection, page: CheckedPage = page, last: bool = last) -> list[ReceivedItem]:
+                kept, patients = self._keep_page(connection, asked, page, self._space(connection, asked, page))
+                if last:
+                    self._finish(connection, asked, items + kept, next(iter(patients), None), facts)  # noqa: B023
+                return kept
+
+            items = items + transact(self._engine, work)
+        return tuple(items)
+
+    def _space(self, connection: Connection, asked: SignedRequest, page: CheckedPage) -> str:
+        """Return where the copies of a release are kept: with a limit by themselves, else where nothing was erased."""
+        if page.until is not None:
+            return asked.id
+        holder, generation, space = asked.statement["holder"], 0, ""
+        ids = [patient.removeprefix("Patient/") for patient in page.patients]
+        while any(find_erasure(connection, f"Patient/{local_id(holder, 'Patient', id, space)}") for id in ids):
+            generation += 1
+            space = str(generation)
+        return space
+
+    def _keep_page(
+        self, connection: Connection, asked: SignedRequest, page: CheckedPage, space: str
+    ) -> tuple[list[ReceivedItem], list[str]]:
         holder, now = asked.statement["holder"], int(self._clock())
-        copies = [local_copy(resource, holder=holder, ref=ref) for resource, ref, _, _, _ in checked.records]
-        patients = [f"Patient/{copy['id']}" for copy in copies if copy["resourceType"] == "Patient"]
+        ids = [patient.removeprefix("Patient/") for patient in page.patients]
+        patients = [f"Patient/{local_id(holder, 'Patient', id, space)}" for id in ids]
+        copies = [local_copy(resource, holder=holder, ref=ref, space=space) for resource, ref, _, _, _ in page.records]
         subjects = [subject_of(copy, patients) for copy in copies]
-        digests = checked.digests[: len(copies)]
+        digests = page.digests[: len(copies)]
         writes = [
             RecordWrite(copy, Lineage(f"org:{holder}", digest, ADAPTER), subject)
             for copy, digest, subject in zip(copies, digests, subjects, strict=True)
         ]
         results = self._records.put_many(connection, writes)
-        for record, result, digest, subject in zip(checked.records, results, digests, subjects, strict=True):
-            self._keep_original(connection, asked, record, result.ref, digest, subject, now)
-        refs = [ref for _, ref, _, _, _ in checked.records]
-        if checked.provenance is not None:
-            refs.append(self._keep_signature(connection, asked, checked, patients, now))
+        for record, result, digest, subject in zip(page.records, results, digests, subjects, strict=True):
+            self._keep_original(connection, asked, record, result.ref, digest, subject, now, page.until)
         if results:
-            trail = provenance(
-                request=asked.id,
-                holder=holder,
-                requester=self._node.id,
-                purpose=asked.statement["purpose"],
-                targets=[result.ref for result in results],
-                sources=refs[: len(results)],
-                now=now,
-            )
-            subject = patients[0] if patients else "node"
-            self._records.put(connection, trail, Lineage(f"org:{holder}", sm3(asked.dump()), ADAPTER), subject)
-        listed = list(zip(refs, (digest.hex() for digest in checked.digests), strict=True))
-        self._store.keep_records(connection, asked.id, listed)
-        stored = ExchangeFacts(
-            request=facts.request,
-            purpose=facts.purpose,
-            holder=facts.holder,
-            requester=facts.requester,
-            description=f"received and verified {len(results)} records",
-            patient=patients[0] if patients else None,
-            practitioner=facts.practitioner,
-            role=facts.role,
-            emergency=facts.emergency,
-            records=tuple(result.ref for result in results),
+            self._keep_trail(connection, asked, page, [result.ref for result in results], space, patients, now)
+        kept = [
+            ReceivedItem(ref, result.ref, digest.hex(), state)
+            for (_, ref, _, _, state), result, digest in zip(page.records, results, digests, strict=True)
+        ]
+        return kept, patients
+
+    def _keep_trail(
+        self,
+        connection: Connection,
+        asked: SignedRequest,
+        page: CheckedPage,
+        targets: Sequence[str],
+        space: str,
+        patients: Sequence[str],
+        now: int,
+    ) -> None:
+        """Store the holder's signed Provenance like any record that came, and this node's own of the copies."""
+        assert page.provenance is not None
+        holder, signed, digest = asked.statement["holder"], page.provenance, page.digests[-1]
+        ref = page.listed()[-1][0]
+        subject = patients[0] if patients else "node"
+        copy = local_copy(signed, holder=holder, ref=ref, space=space)
+        result = self._records.put(connection, copy, Lineage(f"org:{holder}", digest, ADAPTER), subject)
+        record: Record = (signed, ref, canonical.dump(signed), b"", "signed")
+        self._keep_original(connection, asked, record, result.ref, digest, subject, now, page.until)
+        trail = provenance(
+            request=asked.id,
+            page=page.number,
+            holder=holder,
+            requester=self._node.id,
+            purpose=asked.statement["purpose"],
+            targets=targets,
+            sources=[ref for _, ref, _, _, _ in page.records],
+            now=now,
+            until=page.until,
+        )
+        self._records.put(connection, trail, Lineage(f"org:{holder}", sm3(asked.dump()), ADAPTER), subject)
+
+    def _finish(
+        self,
+        connection: Connection,
+        asked: SignedRequest,
+        items: Sequence[ReceivedItem],
+        patient: str | None,
+        facts: ExchangeFacts,
+    ) -> None:
+        self._arrived.drop(connection, asked.id)
+        stored = replace(
+            facts,
+            description=f"received and verified {len(items)} records",
+            patient=patient,
+            records=tuple(item.local for item in items[:MAX_AUDITED]),
         )
         self._audit.record_receive(stored, connection)
-        return tuple(
-            ReceivedItem(ref, result.ref, digest.hex(), state)
-            for (_, ref, _, _, state), result, digest in zip(checked.records, results, digests, strict=True)
-        )
-
-    def _keep_signature(
-        self, connection: Connection, asked: SignedRequest, checked: _Checked, patients: Sequence[str], now: int
-    ) -> str:
-        """Store the holder's signed Provenance like any record that came; return its reference at the holder."""
-        assert checked.provenance is not None
-        holder, signed = asked.statement["holder"], checked.provenance
-        ref, digest = f"Provenance/{signed.get('id')}/_history/1", checked.digests[-1]
-        subject = patients[0] if patients else "node"
-        copy = local_copy(signed, holder=holder, ref=ref)
-        result = self._records.put(connection, copy, Lineage(f"org:{holder}", digest, ADAPTER), subject)
-        record = (signed, ref, canonical.dump(signed), b"", "signed")
-        self._keep_original(connection, asked, record, result.ref, digest, subject, now)
-        return ref
 
     def _keep_original(
         self,
         connection: Connection,
         asked: SignedRequest,
-        record: _Record,
+        record: Record,
         local_ref: str,
         digest: bytes,
         subject: str,
         now: int,
+        until: int | None,
     ) -> None:
         _, ref, content, receipt, _ = record
         holder = asked.statement["holder"]
         place = f"{holder}|{ref}".encode()
         values = {
             "request_id": asked.id,
-            "local_ref": local_ref,
             "subject": subject,
             "digest": digest.hex(),
             "content_sealed": self._keyring.seal(connection, subject, content, b"received|" + place),
             "receipt_sealed": self._keyring.seal(connection, subject, receipt, b"receipt|" + place),
             "received": now,
+            "expires": None if subject == "node" else until,
         }
         insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-        statement = insert(_RECEIVED).values(holder=holder, original_ref=ref, **values)
-        connection.execute(statement.on_conflict_do_update(index_elements=["holder", "original_ref"], set_=values))
+        statement = insert(_RECEIVED).values(holder=holder, original_ref=ref, local_ref=local_ref, **values)
+        conflict = ["holder", "original_ref", "local_ref"]
+        connection.execute(statement.on_conflict_do_update(index_elements=conflict, set_=values))
 
     def _confirm(self, asked: SignedRequest, root: str, status: str) -> Recorded | None:
         """Record access.receive; None when the ledger has nothing that could be confirmed."""
@@ -355,16 +312,3 @@ class ReceiveService:
             return self._events.commit("access.receive", body, may_queue=True)
         except TransactionRejected:
             return None
-
-
-def _answer(asked: SignedRequest, answer: bytes) -> tuple[bytes, Mapping[str, Any] | None]:
-    """Read the holder's answer: the envelope, and the signed statement of a release that is only queued."""
-    try:
-        value = canonical.load(answer)
-        envelope = base64.b64decode(value["envelope"], validate=True)
-        gap = value.get("gap")
-        if value["request"] != asked.id or not (gap is None or isinstance(gap, dict)):
-            raise ValueError("of another request")
-    except (CanonicalError, KeyError, TypeError, ValueError, binascii.Error) as error:
-        raise PeerRejected("bad-answer", "the holder's answer cannot be understood") from error
-    return envelope, gap

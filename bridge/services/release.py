@@ -3,11 +3,16 @@
 The order, marked in the code:
 
 (1) the request is authentic: the caller's own, for this node, committed to on the ledger;
-(2) a request id is answered once: a repetition gets the very same envelope, or is refused when it would be refused now;
+(2) a request id is answered once: a repetition gets the very same pages, or is refused when it would be refused now;
 (3) the decision (``bridge.services.decision``) on the ledger's newest state, recorded as access.permit or access.deny;
-(4) the content: records, receipts, envelope, kept sealed;
-(5) access.release is committed before the envelope leaves. For treatment it may be queued (``ledger_events``);
+    where the settings ask for a person, it waits for one first (``bridge.services.approvals``);
+(4) the content: records, receipts, page by page in sealed envelopes that are kept (``bridge.services.release_pages``);
+(5) access.release is committed before the first page leaves. For treatment it may be queued (``ledger_events``);
 (6) every permit and denial is in the audit trail.
+
+The first page leaves with the answer, the others when they are asked for; each time it is looked again whether the
+request would be permitted now. Without the ledger, requests for treatment are decided on what it last said
+(``bridge.services.ledger_facts``), nothing else is.
 
 A caller learns nothing from a refusal: no patient, no grant and the wrong one have one answer.
 """
@@ -23,43 +28,61 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, Row
 
 from anchor.errors import AnchorError, ChainError, TransactionRejected
-from anchor.gm import PrivateKey, sm3
-from anchor.receipt import disclosed_root
-from bridge.errors import BridgeError, DisclosureRefused, Overloaded, PeerUnavailable
+from anchor.gm import sm3
+from bridge.errors import BridgeError, DisclosureRefused, Gone, Overloaded, PeerUnavailable
 from bridge.peer_signature import live_key
 from bridge.services import access_request
 from bridge.services.access_request import SignedRequest
 from bridge.services.audit_event import SERIOUS_FAILURE, SUCCESS, ExchangeFacts, Party
-from bridge.services.awaited_state import awaited_state
-from bridge.services.decision import EMERGENCY_ROLES, AskedFor, Decision, GrantFacts, decide
-from bridge.services.envelope import seal
+from bridge.services.decision import (
+    EMERGENCY_ROLES,
+    ApprovalRules,
+    AskedFor,
+    Decision,
+    GrantFacts,
+    decide,
+)
 from bridge.services.ledger_events import LedgerEvents, Recorded
+from bridge.services.release_pages import PageSealer, Sealed
 from bridge.storage.database import read_transaction, write_transaction
-from bridge.storage.disclosures import DisclosureStore, Released
+from bridge.storage.disclosures import DisclosureStore
 
 if TYPE_CHECKING:
-    from anchor.chain.client import ChainClient
+    from bridge.services.approvals import Approvals
     from bridge.services.audit import AuditService
     from bridge.services.consent import ConsentService
+    from bridge.services.ledger_facts import Fact, LedgerFacts
     from bridge.services.localisation import LocalPatients
-    from bridge.services.release_content import ContentBuilder
     from bridge.services.reviews import ReviewService
 
 ABANDONED_SECONDS = 90  # after this long a request that is still being decided was left by a process that died
 EMERGENCY_SECONDS = 3600  # how long an emergency's envelope may be fetched again
 
 
+MAX_AUDITED = 1000  # records named in one AuditEvent; of more, their number and Merkle root stand in it
+DAY_SECONDS = 86_400
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What leaves: the sealed envelope and where its release stands (``Recorded``)."""
+    """What leaves: the first page and the digests of all, and where the release stands; or that a person is asked."""
 
     request: str
-    envelope: bytes
-    release: Recorded
+    envelope: bytes = b""
+    pages: tuple[str, ...] = ()
+    release: Recorded | None = None
 
     def value(self) -> dict[str, Any]:
-        """Return the release as JSON values; the envelope's bytes go beside it."""
-        return {"request": self.request, "release": self.release.tx_id, "gap": self.release.gap}
+        """Return the answer as JSON values; the envelope's bytes go beside it."""
+        if self.release is None:
+            return {"request": self.request, "state": "waiting"}
+        return {
+            "request": self.request,
+            "state": "released",
+            "release": self.release.tx_id,
+            "gap": self.release.gap,
+            "pages": list(self.pages),
+        }
 
 
 class ReleaseService:
@@ -71,22 +94,23 @@ class ReleaseService:
         engine: Engine,
         store: DisclosureStore,
         reviews: ReviewService,
-        content: ContentBuilder,
+        approvals: Approvals,
+        sealer: PageSealer,
         consent: ConsentService,
         patients: LocalPatients,
-        chain: ChainClient,
+        facts: LedgerFacts,
         chain_id: str,
         node: Party,
-        key: PrivateKey,
         events: LedgerEvents,
         audit: AuditService,
         emergency_roles: frozenset[str] = EMERGENCY_ROLES,
+        approval: ApprovalRules | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._engine, self._store, self._reviews, self._content = engine, store, reviews, content
-        self._consent, self._patients, self._chain, self._chain_id = consent, patients, chain, chain_id
-        self._node, self._key, self._events, self._audit, self._clock = node, key, events, audit, clock
-        self._emergency_roles = emergency_roles
+        self._engine, self._store, self._reviews, self._approvals = engine, store, reviews, approvals
+        self._sealer, self._consent, self._patients, self._ledger = sealer, consent, patients, facts
+        self._chain_id, self._node, self._events, self._audit = chain_id, node, events, audit
+        self._clock, self._emergency_roles, self._approval = clock, emergency_roles, approval or ApprovalRules()
 
     def answer(self, raw: bytes, caller: str) -> Answer:
         """Answer one signed request.
@@ -96,35 +120,69 @@ class ReleaseService:
         is being answered elsewhere.
         """
         asked = access_request.parse(raw)
-        member = self._authentic(asked, caller)  # (1)
+        known = self._store.get(asked.id)
+        member = self._authentic(asked, caller, known)  # (1)
         now = int(self._clock())
-        first = self._store.begin(
+        first = known is None and self._store.begin(
             asked.id, requester=caller, purpose=asked.statement["purpose"], digest=sm3(raw).hex(), raw=raw, now=now
         )
+        row = None if first else self._store.get(asked.id)
         if not first:  # (2)
-            row = self._store.get(asked.id)
             if row is None or row.request_digest != sm3(raw).hex():
                 raise DisclosureRefused("conflict", "another request has this id")
             if row.state in ("sealed", "released"):
                 return self._again(asked, row, member)
             if row.state in ("denied", "refused"):
                 raise self._refusal(row.reason or "denied")
-            if row.updated > now - ABANDONED_SECONDS or not self._store.take_over(asked.id, seen=row.updated, now=now):
+            if row.state == "waiting" and not row.approved:
+                return Answer(asked.id)
+            held = row.state != "waiting" and row.updated > now - ABANDONED_SECONDS
+            if held or not self._store.take_over(asked.id, seen=row.updated, now=now):
                 raise Overloaded("this request is being answered; ask again")
         try:
-            return self._decide(asked, member)
+            return self._decide(asked, member, row)
         except DisclosureRefused:
             raise
         except (BridgeError, AnchorError):
             self._store.let_go(asked.id)
             raise
 
-    def _authentic(self, asked: SignedRequest, caller: str) -> Mapping[str, Any]:
+    def page(self, request: str, number: int, caller: str) -> bytes:
+        """Return the envelope of one page of a release, to the member it was released to.
+
+        Raises ``DisclosureRefused`` as ``answer`` does, and ``Gone`` for a page that is not kept any longer.
+        """
+        row = self._store.get(request)
+        if row is None or row.requester != caller or row.state != "released" or not row.request_sealed:
+            raise self._refusal("no-such-release")
+        asked = access_request.parse(self._store.request(row))
+        self._check_again(asked, row, self._member(caller, asked))
+        return self._sealer.envelope(row, number)
+
+    def _member(self, caller: str, asked: SignedRequest) -> Mapping[str, Any]:
+        fact = self._fact(f"member/{caller}", asked)
+        member: Mapping[str, Any] = fact.value or {}
+        return member
+
+    def _fact(self, key: str, asked: SignedRequest) -> Fact:
+        """Return what the ledger says; a stale fact, within its bound, for treatment only."""
         try:
-            member = self._chain.state(f"member/{caller}")
-            ledger = awaited_state(self._chain, f"request/{asked.id}")
+            fact = self._ledger.fact(key)
         except ChainError as error:
             raise PeerUnavailable("the ledger does not answer, and nothing can be decided without it") from error
+        if fact.stale and not asked.treatment:
+            raise PeerUnavailable("the ledger does not answer, and only treatment can be decided without it")
+        return fact
+
+    def _authentic(self, asked: SignedRequest, caller: str, known: Row[Any] | None) -> Mapping[str, Any]:
+        member = self._member(caller, asked)
+        ledger: Mapping[str, Any] | None
+        try:
+            ledger = self._ledger.fresh(f"request/{asked.id}")
+        except ChainError as error:
+            if not asked.treatment:
+                raise PeerUnavailable("the ledger does not answer, and nothing can be decided without it") from error
+            ledger = access_request.NOT_ASKED
         access_request.check_authentic(
             asked,
             caller=caller,
@@ -133,8 +191,9 @@ class ReleaseService:
             member=member,
             ledger=ledger,
             now=int(self._clock()),
+            max_age=access_request.MAX_AGE_SECONDS if known is None else access_request.KNOWN_SECONDS,
         )
-        return member or {}
+        return member
 
     # --- deciding
 
@@ -144,49 +203,46 @@ class ReleaseService:
         with read_transaction(self._engine) as connection:
             patients = self._patients.of(connection, statement["pid"])
             grants = self._consent.facts(connection, patients)
-        wanted = AskedFor(
-            requester=statement["requester"],
-            purpose=statement["purpose"],
-            grant=statement["grant"],
-            emergency=statement["emergency"],
-            reason=statement["reason"],
-            role=statement["role"],
-            categories=None if statement["categories"] is None else frozenset(statement["categories"]),
-        )
-        try:
-            newest = max(int(self._clock()), self._chain.health().block_time)
-            facts = [self._with_ledger(grant) for grant in grants]
-        except ChainError as error:
-            raise PeerUnavailable("the ledger does not answer, and nothing can be decided without it") from error
+        facts = [self._with_ledger(grant, asked) for grant in grants]
         decision = decide(
-            wanted,
+            _asked_for(asked),
             member=member,
             holds_records=bool(patients),
             grants=facts,
-            now=newest,
+            now=self._ledger.newest_time(),
             emergency_roles=self._emergency_roles,
         )
         return decision, patients
 
-    def _with_ledger(self, grant: GrantFacts) -> GrantFacts:
-        return replace(grant, ledger=self._chain.state(f"grant/{grant.id}")) if grant.active else grant
+    def _with_ledger(self, grant: GrantFacts, asked: SignedRequest) -> GrantFacts:
+        """Return a grant with what the ledger says of it; without the ledger, what this node knows it would say."""
+        if not grant.active:
+            return grant
+        try:
+            return replace(grant, ledger=self._fact(f"grant/{grant.id}", asked).value)
+        except PeerUnavailable:
+            if not (grant.on_ledger and asked.treatment):
+                raise
+            try:
+                self._ledger.heard_of()
+            except ChainError as error:
+                raise PeerUnavailable("the ledger has not answered for too long") from error
+            return replace(grant, ledger=grant.as_on_ledger())
 
-    def _decide(self, asked: SignedRequest, member: Mapping[str, Any]) -> Answer:
+    def _decide(self, asked: SignedRequest, member: Mapping[str, Any], row: Row[Any] | None) -> Answer:
         decision, patients = self._judge(asked, member)  # (3)
         if not decision.permit:
             raise self._deny(asked, decision, patients)
-        grant = decision.grant.id if decision.grant else None
-        try:
-            permit = self._events.commit(
-                "access.permit", {"request": asked.id, "grant": grant}, may_queue=asked.treatment
-            )
-        except TransactionRejected as error:
-            if error.code != "already-done":
-                raise self._deny(asked, Decision(False, f"ledger:{error.code}"), patients) from error
-            permit = Recorded(None)
-        except ChainError as error:
-            raise PeerUnavailable("the ledger did not take the permission in time; ask again") from error
         facts = self._facts(asked, decision, patients)
+        rule = self._approval.asks(_asked_for(asked), decision)
+        if rule is not None and not (row is not None and row.approved):
+            with write_transaction(self._engine) as connection:
+                self._approvals.open(connection, asked, patients[0], rule)
+                waits = f"{facts.description}; waits for a person: {rule}"
+                self._audit.record_decision(replace(facts, description=waits), connection)
+            return Answer(asked.id)
+        grant = decision.grant.id if decision.grant else None
+        permit = self._permit(asked, grant, patients)
         with write_transaction(self._engine) as connection:  # (6)
             self._store.set(
                 connection,
@@ -199,12 +255,26 @@ class ReleaseService:
                 decision_tx_id=permit.tx_id,
             )
             self._audit.record_decision(facts, connection)
-            if decision.basis == "emergency":
+            if decision.basis == "emergency" and (row is None or row.state == "deciding"):
                 self._reviews.open(connection, asked, patients[0])
-        released = self._seal(asked, decision, patients, member, permit)  # (4)
-        with write_transaction(self._engine) as connection:
-            self._store.keep(connection, asked.id, released, int(self._clock()))
-        return self._release(asked, released, facts)
+        try:
+            sealed = self._seal(asked, decision, patients, member, permit)  # (4)
+        except DisclosureRefused as error:
+            self._withhold(asked, error.code, facts)
+            raise
+        return self._release(asked, grant, sealed, facts)
+
+    def _permit(self, asked: SignedRequest, grant: str | None, patients: list[str]) -> Recorded:
+        try:
+            return self._events.commit(
+                "access.permit", {"request": asked.id, "grant": grant}, may_queue=asked.treatment
+            )
+        except TransactionRejected as error:
+            if error.code != "already-done":
+                raise self._deny(asked, Decision(False, f"ledger:{error.code}"), patients) from error
+            return Recorded(None)
+        except ChainError as error:
+            raise PeerUnavailable("the ledger did not take the permission in time; ask again") from error
 
     def _deny(self, asked: SignedRequest, decision: Decision, patients: list[str]) -> DisclosureRefused:
         """Record a denial here and on the ledger, and return the error to raise. The ledger's reason tells nothing."""
@@ -234,101 +304,99 @@ class ReleaseService:
         patients: list[str],
         member: Mapping[str, Any],
         permit: Recorded,
-    ) -> Released:
+    ) -> Sealed:
         now = int(self._clock())
         recipient_key = live_key(member, "encrypt", now)
         if recipient_key is None or decision.scope is None:
             raise DisclosureRefused("no-encryption-key", "the requester has no live encryption key on the ledger")
-        grant = decision.grant.id if decision.grant else None
+        days = decision.grant.copies_days if decision.grant else None
         header = {
             "request": asked.id,
             "holder": self._node.id,
             "requester": asked.statement["requester"],
             "basis": decision.basis,
-            "grant": grant,
+            "grant": decision.grant.id if decision.grant else None,
             "permit": permit.tx_id,
+            "patients": [f"Patient/{patient}" for patient in patients],
+            "copies_until": None if days is None else now + days * DAY_SECONDS,
         }
-        content = self._content.build(patients, decision.scope, header, now)
-        if content.pending and not asked.treatment:
-            raise PeerUnavailable("the records' receipts are not on the ledger yet; ask again")
-        envelope = seal(
-            content.plaintext,
-            chain=self._chain_id,
-            signing_key=self._key,
-            recipient_key=recipient_key,
-        )
-        return Released(
-            patient=patients[0],
-            grant=grant,
-            envelope=envelope,
-            envelope_digest=sm3(envelope).hex(),
-            disclosed=disclosed_root(content.digests).hex(),
-            records=[(ref, digest.hex()) for ref, digest in zip(content.refs, content.digests, strict=True)],
-        )
+        return self._sealer.seal(header, patients, decision.scope, recipient_key, pending_allowed=asked.treatment)
 
-    def _release(self, asked: SignedRequest, released: Released, facts: ExchangeFacts) -> Answer:
-        """Commit the release, then let the envelope leave (5)."""
+    def _release(self, asked: SignedRequest, grant: str | None, sealed: Sealed, facts: ExchangeFacts) -> Answer:
+        """Commit the release, then let the first page leave (5)."""
         body = {
             "request": asked.id,
-            "grant": released.grant,
-            "disclosed": released.disclosed,
-            "count": len(released.records),
-            "commitment": released.envelope_digest,
+            "grant": grant,
+            "disclosed": sealed.disclosed,
+            "count": sealed.count,
+            "commitment": sealed.manifest,
         }
         try:
             recorded = self._events.commit("access.release", body, may_queue=asked.treatment)
         except TransactionRejected as error:
-            arrived = self._committed_release(asked.id, released.envelope_digest)
+            arrived = self._committed_release(asked.id, sealed.manifest)
             if arrived is None:
                 self._withhold(asked, f"ledger:{error.code}", facts)
                 raise self._refusal(f"ledger:{error.code}") from error
             recorded = arrived
         except ChainError as error:
             raise PeerUnavailable("the ledger did not take the release in time; ask again") from error
+        noted = f"released {sealed.count} digests, root {sealed.disclosed}"
+        if recorded.gap is not None:
+            noted += "; the ledger's event is queued"
         with write_transaction(self._engine) as connection:
             self._store.set(connection, asked.id, int(self._clock()), state="released", release_tx_id=recorded.tx_id)
-            noted = "released" if recorded.gap is None else "released; the ledger's event is queued"
-            records = tuple(ref for ref, _ in released.records)
-            self._audit.record_release(replace(facts, records=records, description=noted), connection)
-        return Answer(asked.id, released.envelope, recorded)
+            self._approvals.complete(connection, asked.id)
+            told = replace(facts, records=sealed.refs[:MAX_AUDITED], description=noted)
+            self._audit.record_release(told, connection)
+        row = self._store.get(asked.id)
+        return Answer(asked.id, self._sealer.envelope(row, 0), sealed.pages, recorded)
 
-    def _committed_release(self, request_id: str, envelope_digest: str) -> Recorded | None:
-        """Return the release of this very envelope if the ledger has it."""
-        state = self._chain.state(f"request/{request_id}") or {}
-        release = state.get("release")
-        if not release or release["commitment"] != envelope_digest:
+    def _committed_release(self, request_id: str, manifest: str) -> Recorded | None:
+        """Return the release of these very pages if the ledger has it."""
+        release = (self._ledger.fresh(f"request/{request_id}") or {}).get("release")
+        if not release or release["commitment"] != manifest:
             return None
         return Recorded(release["tx"], release["time"])
 
     def _withhold(self, asked: SignedRequest, rule: str, facts: ExchangeFacts) -> None:
-        """Throw away what the ledger did not let leave (a grant revoked between request and release)."""
+        """Throw away what may not leave (a grant revoked between request and release)."""
         denied = replace(facts, outcome=SERIOUS_FAILURE, description=f"withheld: {rule}")
         with write_transaction(self._engine) as connection:
-            now = int(self._clock())
-            self._store.set(connection, asked.id, now, state="refused", reason=rule[:64], envelope_sealed=None)
+            self._sealer.drop(connection, asked.id)
+            self._store.drop_records(connection, asked.id)
+            self._store.set(connection, asked.id, int(self._clock()), state="refused", reason=rule[:64])
             self._audit.record_decision(denied, connection)
         self._deny_on_ledger(asked)
 
     def _again(self, asked: SignedRequest, row: Row[Any], member: Mapping[str, Any]) -> Answer:
-        """Answer a repeated request: the same envelope, if it would be permitted now."""
+        """Answer a repeated request: the same pages, if it would be permitted now."""
+        facts = self._check_again(asked, row, member)
+        sealed = self._sealer.sealed(row)
+        if row.state == "sealed":
+            return self._release(asked, row.grant_id, sealed, facts)
+        if not sealed.pages:
+            raise Gone("the release is kept no longer; ask under a new request / 该次放行已过期，请重新申请")
+        self._audit.record_release(replace(facts, description="the same release sent again"))
+        recorded = Recorded(row.release_tx_id)
+        if row.release_tx_id is None:  # queued then: it is on the ledger by now, or its signed statement goes along
+            recorded = self._events.queued(asked.id, "access.release") or recorded
+        return Answer(asked.id, self._sealer.envelope(row, 0), sealed.pages, recorded)
+
+    def _check_again(self, asked: SignedRequest, row: Row[Any], member: Mapping[str, Any]) -> ExchangeFacts:
+        """Raise the refusal, recorded, unless a released request would be permitted now, on the same basis."""
         decision, patients = self._judge(asked, member)
         facts = self._facts(asked, decision, patients)
         same = decision.permit and (decision.grant.id if decision.grant else None) == row.grant_id
         if row.basis == "emergency" and self._clock() > row.created + EMERGENCY_SECONDS:
             same = False
-        if not same:
-            rule = decision.rule if not decision.permit else "no-longer-covered"
-            self._audit.record_decision(
-                replace(facts, outcome=SERIOUS_FAILURE, description=f"repeated request denied: {rule}")
-            )
-            raise self._refusal(rule)
-        envelope = self._store.envelope(row)
-        if row.state == "sealed":
-            records = self._store.records(asked.id)
-            released = Released(row.patient_id, row.grant_id, envelope, row.envelope_digest, row.disclosed, records)
-            return self._release(asked, released, facts)
-        self._audit.record_release(replace(facts, description="the same envelope sent again"))
-        return Answer(asked.id, envelope, Recorded(row.release_tx_id))
+        if same:
+            return facts
+        rule = decision.rule if not decision.permit else "no-longer-covered"
+        self._audit.record_decision(
+            replace(facts, outcome=SERIOUS_FAILURE, description=f"repeated request denied: {rule}")
+        )
+        raise self._refusal(rule)
 
     # --- records of it
 
@@ -347,3 +415,16 @@ class ReleaseService:
             role=statement["role"],
             emergency=statement["emergency"] is not None,
         )
+
+
+def _asked_for(asked: SignedRequest) -> AskedFor:
+    statement = asked.statement
+    return AskedFor(
+        requester=statement["requester"],
+        purpose=statement["purpose"],
+        grant=statement["grant"],
+        emergency=statement["emergency"],
+        reason=statement["reason"],
+        role=statement["role"],
+        categories=None if statement["categories"] is None else frozenset(statement["categories"]),
+    )

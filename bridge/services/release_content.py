@@ -1,11 +1,14 @@
-"""What a release holds: the patient's records that a scope covers, each with its receipt, as one sealed envelope.
+"""What a release holds: the patient's records that a scope covers, each with its receipt, page by page.
 
-The plaintext is canonical JSON:
-``{"v":1,"request","holder","requester","time","basis","grant","permit","bundle","receipts","provenance"}``. ``bundle``
-is a FHIR Bundle of type collection; ``receipts[i]`` is the receipt of ``bundle.entry[i].resource``, whose canonical
-bytes have the digest that the receipt names. ``provenance`` is the holder's signature over exactly these record
-versions (``bridge.services.record_signature``). The records' digests in this order, then the Provenance's, are the
-leaves of the disclosed Merkle root: so the ledger dates the signature as well.
+A page's plaintext is canonical JSON: ``{"v":1,"request","holder","requester","time","basis","grant","permit",
+"patients","copies_until","page","bundle","receipts","provenance"}``. ``bundle`` is a FHIR Bundle of type collection;
+``receipts[i]`` is the receipt of ``bundle.entry[i].resource``, whose canonical bytes have the digest that the receipt
+names. ``provenance`` is the holder's signature over exactly the record versions of this page
+(``bridge.services.record_signature``). The records' digests in this order, then the Provenance's, page after page, are
+the leaves of the disclosed Merkle root: so the ledger dates the signatures as well.
+
+``patients`` are the holder's Patient references, ``copies_until`` the Unix second until which copies may be kept (null:
+no limit). One page is in memory at a time, however large the record is.
 """
 
 from __future__ import annotations
@@ -17,9 +20,9 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from anchor import canonical
-from anchor.errors import ChainError
+from anchor.errors import ChainError, ChainUnavailable
 from anchor.gm import sm3
-from anchor.receipt import MAX_DISCLOSED
+from anchor.receipt import MAX_DISCLOSED, dump_receipt
 from bridge.errors import Conflict, DisclosureRefused, NotFound
 from bridge.services.decision import CATEGORY_OF_TYPE, Scope, covers
 from bridge.services.memo_chain import MemoChain
@@ -35,13 +38,15 @@ ANCHOR_ATTEMPTS = 3  # runs of the anchoring job that a release waits for when a
 SUPPORTING_TYPES = frozenset({"Organization", "Practitioner", "PractitionerRole", "Location"})
 """Resources about no patient that released records refer to; they go along so that the references mean something."""
 MAX_SUPPORTING = 200
+RECEIPT_BYTES = 4096  # what a record's receipt adds to a page, roughly
+MAX_PAGES = 4096  # of one release; each adds the Provenance that signs it to what is disclosed
 
 _REFERENCE = re.compile(r"([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})")
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A release before sealing. ``pending``: records whose receipts are not on the ledger yet.
+    """One page of a release before sealing. ``pending``: records whose receipts are not on the ledger yet.
 
     The last digest and reference are the Provenance's.
     """
@@ -50,6 +55,14 @@ class Content:
     digests: tuple[bytes, ...]
     refs: tuple[str, ...]
     pending: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageBounds:
+    """How large a page may become: records, and bytes of records and receipts before sealing."""
+
+    records: int = 500
+    bytes: int = 4 * 1024 * 1024
 
 
 class ContentBuilder:
@@ -65,19 +78,28 @@ class ContentBuilder:
         base_url: str,
         sleep: Callable[[float], None],
         sign: Callable[[Sequence[Target], str], Mapping[str, Any]],
+        silent: Callable[[], bool] = lambda: False,
+        bounds: PageBounds | None = None,
     ) -> None:
-        """``receipts`` makes a receipt service over a given chain client, ``sign`` a signed Provenance of an id."""
+        """``receipts`` makes a receipt service over a given chain client, ``sign`` a signed Provenance of an id.
+
+        ``silent``: whether the ledger did not answer a moment ago; then nobody waits for it here.
+        """
         self._records, self._anchoring, self._receipts = records, anchoring, receipts
         self._chain, self._base_url, self._sleep = chain, base_url, sleep
-        self._sign = sign
+        self._sign, self._silent, self._bounds = sign, silent, bounds or PageBounds()
 
-    def build(self, patients: Iterable[str], scope: Scope, header: dict[str, Any], now: int) -> Content:
-        """Return the content of a release; raises ``DisclosureRefused`` ("too-large") or ``ChainError``."""
-        versions = list(self._covered(patients, scope))
-        versions += self._supporting(versions)
-        if len(versions) > MAX_DISCLOSED:
-            raise DisclosureRefused("too-large", "the record is larger than one release may be; limit the request")
-        receipts = self._receipts_of(versions)
+    def pages(self, patients: Sequence[str], scope: Scope, header: dict[str, Any], now: int) -> Iterator[Content]:
+        """Give the pages of a release, at least one; raises ``DisclosureRefused`` ("too-large") or ``ChainError``."""
+        self._publish()
+        service = self._receipts(MemoChain(self._chain))
+        for number, versions in enumerate(self._grouped(self._all(patients, scope))):
+            yield self._page(versions, {**header, "page": number}, service, now)
+
+    def _page(
+        self, versions: list[StoredVersion], header: dict[str, Any], service: ReceiptService, now: int
+    ) -> Content:
+        receipts = self._receipts_of(versions, service)
         entries = [
             {"fullUrl": f"{self._base_url}/{version.type}/{version.id}", "resource": version.resource()}
             for version in versions
@@ -93,7 +115,7 @@ class ContentBuilder:
         digests, refs = [version.digest for version in versions], [version.ref for version in versions]
         payload = {**header, "v": 1, "time": now, "bundle": bundle, "receipts": receipts, "provenance": None}
         if versions:
-            signed = payload["provenance"] = self._provenance(versions, header["request"])
+            signed = payload["provenance"] = self._provenance(versions, header)
             digests.append(sm3(canonical.dump(signed)))
             refs.append(f"Provenance/{signed['id']}/_history/1")
         return Content(
@@ -103,9 +125,39 @@ class ContentBuilder:
             sum(receipt["state"] == "pending" for receipt in receipts),
         )
 
-    def _provenance(self, versions: Sequence[StoredVersion], request: str) -> dict[str, Any]:
+    def _grouped(self, versions: Iterable[StoredVersion]) -> Iterator[list[StoredVersion]]:
+        """Give versions in groups within the bounds; a single one beyond them is a page of its own."""
+        group: list[StoredVersion] = []
+        size = 0
+        for total, version in enumerate(versions, start=1):
+            more = len(version.content) + RECEIPT_BYTES
+            if total > MAX_DISCLOSED - MAX_PAGES:
+                raise DisclosureRefused("too-large", "the record is larger than one release may be; limit the request")
+            if group and (len(group) >= self._bounds.records or size + more > self._bounds.bytes):
+                yield group
+                group, size = [], 0
+            group.append(version)
+            size += more
+        yield group
+
+    def _all(self, patients: Iterable[str], scope: Scope) -> Iterator[StoredVersion]:
+        """Give what a scope covers, then what it refers to and is about no patient."""
+        wanted: set[tuple[str, str]] = set()
+        for version in self._covered(patients, scope):
+            for reference in references(version.resource()) if len(wanted) < MAX_SUPPORTING else ():
+                match = _REFERENCE.fullmatch(reference)
+                if match and match[1] in SUPPORTING_TYPES:
+                    wanted.add((match[1], match[2]))
+            yield version
+        for type, id in sorted(wanted)[:MAX_SUPPORTING]:
+            try:
+                yield self._records.read(type, id)
+            except NotFound:
+                continue
+
+    def _provenance(self, versions: Sequence[StoredVersion], header: Mapping[str, Any]) -> dict[str, Any]:
         targets = [(version.ref, version.digest.hex()) for version in versions]
-        provenance = dict(self._sign(targets, f"release-{request}"))
+        provenance = dict(self._sign(targets, f"release-{header['request']}-{header['page']}"))
         return {**provenance, "meta": {"versionId": "1", "lastUpdated": provenance["recorded"]}}
 
     def _covered(self, patients: Iterable[str], scope: Scope) -> Iterator[StoredVersion]:
@@ -114,44 +166,45 @@ class ContentBuilder:
                 if covers(scope, version.resource()):
                     yield version
 
-    def _supporting(self, versions: Iterable[StoredVersion]) -> list[StoredVersion]:
-        wanted = {
-            match.groups()
-            for version in versions
-            for reference in references(version.resource())
-            if (match := _REFERENCE.fullmatch(reference)) and match[1] in SUPPORTING_TYPES
-        }
-        found = []
-        for type, id in sorted(wanted)[:MAX_SUPPORTING]:
-            try:
-                found.append(self._records.read(type, id))
-            except NotFound:
-                continue
-        return found
-
-    def _receipts_of(self, versions: list[StoredVersion]) -> list[dict[str, Any]]:
-        """Return each version's receipt, after logging and publishing what was not yet.
+    def _publish(self) -> None:
+        """Log and publish what was not yet, so that receipts can be on the ledger.
 
         A ledger that does not answer leaves receipts "pending"; whether that may leave is the requester's and the
         release event's matter.
         """
+        if self._silent():
+            while self._anchoring.drain():
+                pass
+            return
         for attempt in range(ANCHOR_ATTEMPTS):
             try:
                 run = self._anchoring.run()
             except ChainError:
-                break  # drained; only the publication waits
+                return  # drained; only the publication waits
             if not run.skipped:
-                break
+                return
             self._sleep(0.2 * 2**attempt)
-        service = self._receipts(MemoChain(self._chain))
+
+    def _receipts_of(self, versions: list[StoredVersion], service: ReceiptService) -> list[dict[str, Any]]:
         for attempt in range(ANCHOR_ATTEMPTS):
             try:
-                return [canonical.load(service.for_record(each.type, each.id, each.version)) for each in versions]
+                return [self._receipt(each, service) for each in versions]
             except Conflict:  # logged by another process only now
                 if attempt + 1 == ANCHOR_ATTEMPTS:
                     raise
                 self._sleep(0.2 * 2**attempt)
         return []
+
+    def _receipt(self, version: StoredVersion, service: ReceiptService) -> dict[str, Any]:
+        """Return a version's receipt; without the ledger the institution's own word, which is "pending"."""
+        try:
+            if self._silent():
+                raise ChainUnavailable
+            receipt = service.record(version.ref)
+        except ChainError:
+            receipt = service.record(version.ref, published=False)
+        value: dict[str, Any] = canonical.load(dump_receipt(receipt))
+        return value
 
 
 def references(value: Any) -> Iterator[str]:

@@ -33,8 +33,8 @@ def review_task(asked: SignedRequest, *, patient: str, holder: str, now: int, du
         "code": {"coding": [{"system": TASK_SYSTEM, "code": REVIEW_CODE}], "text": "紧急调阅复核"},
         "for": {"reference": patient},
         "authoredOn": instant(now),
-        "requester": _organization(statement["requester"]),
-        "owner": _organization(holder),
+        "requester": organization(statement["requester"]),
+        "owner": organization(holder),
         "reasonCode": {"coding": [{"system": ACT_REASON, "code": "BTG"}], "text": statement["reason"]},
         "restriction": {"period": {"end": instant(due)}},
         "input": [
@@ -57,7 +57,7 @@ def closed_task(task: dict[str, Any], *, outcome: str, by: str, now: int) -> dic
 def notices(asked: SignedRequest, *, patient: str, holder: str, now: int, due: int) -> list[dict[str, Any]]:
     """Return the notice to the privacy officer and the one in the patient's record."""
     statement = asked.statement
-    officer = {**_organization(holder), "display": "privacy officer / 隐私保护负责人"}
+    officer = {**organization(holder), "display": "privacy officer / 隐私保护负责人"}
     to_officer = (
         f"Emergency access to a patient's record, request {asked.id}: review it by {instant(due)}. / "
         f"发生紧急调阅（请求号 {asked.id}），请于 {instant(due)} 前完成复核。"
@@ -99,5 +99,6 @@ def _notice(request: str, whom: str, patient: str, recipient: dict[str, Any], te
     }
 
 
-def _organization(org: str) -> dict[str, Any]:
+def organization(org: str) -> dict[str, Any]:
+    """Return the Reference to an institution."""
     return {"type": "Organization", "identifier": {"system": USCC_SYSTEM, "value": org}}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Engine, Row, Table, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Table, delete, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.storage.database import read_transaction, write_transaction
@@ -15,18 +14,6 @@ from bridge.storage.keyring import NODE, KeyRing
 
 _DISCLOSURE: Table = Disclosure.__table__  # type: ignore[attr-defined]
 _RECORD: Table = DisclosedRecord.__table__  # type: ignore[attr-defined]
-
-
-@dataclass(frozen=True, slots=True)
-class Released:
-    """What is about to leave: the envelope, what it discloses, and on which basis."""
-
-    patient: str
-    grant: str | None
-    envelope: bytes
-    envelope_digest: str
-    disclosed: str
-    records: Sequence[tuple[str, str]]
 
 
 class DisclosureStore:
@@ -75,35 +62,20 @@ class DisclosureStore:
         statement = update(_DISCLOSURE).where(_DISCLOSURE.c.request_id == request_id)
         connection.execute(statement.values(updated=now, **values))
 
-    def keep(self, connection: Connection, request_id: str, released: Released, now: int) -> None:
-        """Keep a sealed envelope and the list of what it discloses, before its release is committed."""
-        sealed = self._keyring.seal(
-            connection, f"Patient/{released.patient}", released.envelope, f"envelope|{request_id}".encode()
-        )
-        self.set(
-            connection,
-            request_id,
-            now,
-            state="sealed",
-            patient_id=released.patient,
-            grant_id=released.grant,
-            envelope_sealed=sealed,
-            envelope_digest=released.envelope_digest,
-            disclosed=released.disclosed,
-            count=len(released.records),
-        )
-        self.keep_records(connection, request_id, released.records)
+    @staticmethod
+    def add_records(connection: Connection, request_id: str, start: int, records: Sequence[tuple[str, str]]) -> None:
+        """Note (reference, hex digest) of what is disclosed, from a position of its Merkle tree on."""
+        rows = [
+            {"request_id": request_id, "position": start + number, "ref": ref, "digest": digest}
+            for number, (ref, digest) in enumerate(records)
+        ]
+        if rows:
+            connection.execute(insert(_RECORD), rows)
 
     @staticmethod
-    def keep_records(connection: Connection, request_id: str, records: Sequence[tuple[str, str]]) -> None:
-        """Keep (reference, hex digest) of what was disclosed, in the order of its Merkle tree; once per request."""
-        known = select(_RECORD.c.position).where(_RECORD.c.request_id == request_id).limit(1)
-        if records and connection.execute(known).first() is None:
-            rows = [
-                {"request_id": request_id, "position": position, "ref": ref, "digest": digest}
-                for position, (ref, digest) in enumerate(records)
-            ]
-            connection.execute(insert(_RECORD), rows)
+    def drop_records(connection: Connection, request_id: str) -> None:
+        """Forget what was noted as disclosed: it is built anew, or never left."""
+        connection.execute(delete(_RECORD).where(_RECORD.c.request_id == request_id))
 
     def records(self, request_id: str) -> list[tuple[str, str]]:
         """Return (reference, hex digest) of what a request disclosed, in order."""
@@ -113,9 +85,21 @@ class DisclosureStore:
             )
             return [(row.ref, row.digest) for row in rows]
 
-    def envelope(self, row: Row[Any]) -> bytes:
-        """Return the very envelope of a released request; raises ``KeyDestroyed`` after the patient's erasure."""
+    def request(self, row: Row[Any]) -> bytes:
+        """Return the signed request of a disclosure as it came."""
         with read_transaction(self._engine) as connection:
-            return self._keyring.open(
-                connection, f"Patient/{row.patient_id}", row.envelope_sealed, f"envelope|{row.request_id}".encode()
-            )
+            return self._keyring.open(connection, NODE, row.request_sealed, f"request|{row.request_id}".encode())
+
+    def unconfirmed(self, moment: float) -> list[Row[Any]]:
+        """Return what was released before ``moment`` and is not known to have been received and verified."""
+        unsettled = _DISCLOSURE.c.received.is_(None) | (_DISCLOSURE.c.received == "rejected")
+        open_ = (_DISCLOSURE.c.state == "released") & unsettled
+        with read_transaction(self._engine) as connection:
+            wanted = select(_DISCLOSURE).where(open_, _DISCLOSURE.c.updated < int(moment))
+            return list(connection.execute(wanted.order_by(_DISCLOSURE.c.updated)))
+
+    def with_pages(self, moment: float) -> list[Row[Any]]:
+        """Return the requests whose pages are kept although they ended, or were last used, before ``moment``."""
+        done = _DISCLOSURE.c.state.in_(("released", "refused", "denied")) & (_DISCLOSURE.c.pages > 0)
+        with read_transaction(self._engine) as connection:
+            return list(connection.execute(select(_DISCLOSURE).where(done, _DISCLOSURE.c.updated < int(moment))))

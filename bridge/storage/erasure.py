@@ -18,7 +18,9 @@ from bridge.storage.exchange import (
     ExchangeRequest,
     LocalisedPatient,
     LocalPseudonym,
+    ReceivedPage,
     ReceivedRecord,
+    ReleasePage,
 )
 from bridge.storage.inbox import Inbox
 from bridge.storage.keyring import KeyRing
@@ -44,6 +46,8 @@ _DISCLOSED: Table = DisclosedRecord.__table__  # type: ignore[attr-defined]
 _ASKED: Table = ExchangeRequest.__table__  # type: ignore[attr-defined]
 _RECEIVED: Table = ReceivedRecord.__table__  # type: ignore[attr-defined]
 _PSEUDONYM: Table = LocalPseudonym.__table__  # type: ignore[attr-defined]
+_PAGE: Table = ReleasePage.__table__  # type: ignore[attr-defined]
+_ARRIVED: Table = ReceivedPage.__table__  # type: ignore[attr-defined]
 _LOCALISED: Table = LocalisedPatient.__table__  # type: ignore[attr-defined]
 
 
@@ -98,8 +102,10 @@ def erase_exchanged(connection: Connection, subject: str) -> int:
         connection.execute(
             update(_DISCLOSURE)
             .where(_DISCLOSURE.c.request_id == request)
-            .values(request_sealed=b"", request_digest="", envelope_sealed=None)
+            .values(request_sealed=b"", request_digest="", pages=0)
         )
+        connection.execute(delete(_PAGE).where(_PAGE.c.request_id == request))
+        connection.execute(delete(_ARRIVED).where(_ARRIVED.c.request_id == request))
     connection.execute(update(_RECEIVED).where(*received).values(digest="", content_sealed=b"", receipt_sealed=b""))
     connection.execute(delete(_PSEUDONYM).where(_PSEUDONYM.c.patient_id == patient))
     newest = connection.execute(select(func.max(RESOURCE.c.updated)).where(RESOURCE.c.subject == subject)).scalar()

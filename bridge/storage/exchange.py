@@ -3,10 +3,10 @@
 Who writes which:
 
 * every member: ``peer_nonce`` (replay cache), ``peer_activity`` (quotas and signs of abuse), ``ledger_gap`` (events
-  that the ledger could not take in time);
+  that the ledger could not take in time), ``ledger_fact`` (what the ledger last said);
 * the authority: ``pseudonym_use`` (quota), ``localisation`` (which member holds records for a pseudonym);
-* a holder of records: ``local_pseudonym``, ``consent_grant``, ``disclosure``, ``disclosed_record``;
-* a requester: ``exchange_request``, ``received_record``.
+* a holder of records: ``local_pseudonym``, ``consent_grant``, ``disclosure``, ``disclosed_record``, ``release_page``;
+* a requester: ``exchange_request``, ``received_record``, ``received_page``, and ``disclosed_record`` for what it got.
 
 Clinical content, pseudonyms and salts stand here only sealed (``bridge.storage.keyring``) or blinded. Times are Unix
 seconds; digests and ledger ids are lowercase hex; lists are JSON text.
@@ -129,8 +129,10 @@ class ConsentCode(SQLModel, table=True):
 class Disclosure(SQLModel, table=True):
     """One request answered at this node (the holder).
 
-    ``state``: deciding, denied, permitted, sealed (the envelope is ready, its release not yet committed), released,
-    refused. ``request_sealed`` is the signed request with its salt, ``envelope_sealed`` the very envelope that left.
+    ``state``: deciding, waiting (for a person), denied, permitted, sealed (all pages are ready, their release not yet
+    committed), released, refused. ``request_sealed`` is the signed request with its salt. ``approved``: what a person
+    said where one was asked, ``approval_sealed`` who it was and why. ``manifest``: the digest over all pages, which the
+    ledger's release names. ``received``: "verified" or "rejected", once it is known that the ledger says so.
     """
 
     __tablename__ = "disclosure"
@@ -144,14 +146,29 @@ class Disclosure(SQLModel, table=True):
     reason: str | None = Field(default=None, max_length=64)
     request_digest: str = Field(max_length=64)
     request_sealed: bytes
-    envelope_sealed: bytes | None = None
-    envelope_digest: str | None = Field(default=None, max_length=64)
+    approved: bool | None = None
+    approval_sealed: bytes | None = None
+    approval_due: int | None = Field(default=None, index=True, sa_type=BigInteger)
+    pages: int = 0
+    received: str | None = Field(default=None, max_length=16)
+    manifest: str | None = Field(default=None, max_length=64)
     disclosed: str | None = Field(default=None, max_length=64)
     count: int = 0
     decision_tx_id: str | None = Field(default=None, max_length=64)
     release_tx_id: str | None = Field(default=None, max_length=64)
     created: int = Field(sa_type=BigInteger)
     updated: int = Field(sa_type=BigInteger)
+
+
+class ReleasePage(SQLModel, table=True):
+    """One page of a release at the holder: the very envelope that leaves, sealed here under the patient's key."""
+
+    __tablename__ = "release_page"
+    request_id: str = Field(primary_key=True, max_length=32)
+    number: int = Field(primary_key=True)
+    envelope_sealed: bytes
+    digest: str = Field(max_length=64)
+    count: int
 
 
 class DisclosedRecord(SQLModel, table=True):
@@ -165,7 +182,11 @@ class DisclosedRecord(SQLModel, table=True):
 
 
 class ExchangeRequest(SQLModel, table=True):
-    """One request made by this node (the requester). ``state``: requested, denied, rejected, verified, failed."""
+    """One request made by this node (the requester).
+
+    ``state``: new, requested, waiting (for a person at the holder), transferring (released, not all pages are here),
+    denied, rejected, verified, failed. ``due``: when a job asks again, for one that waits or was cut short.
+    """
 
     __tablename__ = "exchange_request"
     request_id: str = Field(primary_key=True, max_length=32)
@@ -180,23 +201,42 @@ class ExchangeRequest(SQLModel, table=True):
     count: int = 0
     request_tx_id: str | None = Field(default=None, max_length=64)
     receive_tx_id: str | None = Field(default=None, max_length=64)
+    due: int | None = Field(default=None, index=True, sa_type=BigInteger)
     created: int = Field(sa_type=BigInteger)
     updated: int = Field(sa_type=BigInteger)
 
 
+class ReceivedPage(SQLModel, table=True):
+    """A page of a release that has arrived and was checked: its envelope, which only this node's key opens.
+
+    Kept until the whole release is here. ``count`` digests of the disclosed Merkle tree are its own.
+    """
+
+    __tablename__ = "received_page"
+    request_id: str = Field(primary_key=True, max_length=32)
+    number: int = Field(primary_key=True)
+    envelope: bytes
+    digest: str = Field(max_length=64)
+    count: int
+
+
 class ReceivedRecord(SQLModel, table=True):
-    """A record version received from another member: its original bytes and receipt, and the local copy's name."""
+    """A record version received from another member: its original bytes and receipt, and the local copy's name.
+
+    ``expires``: until when (Unix seconds) it may be kept; null for no limit.
+    """
 
     __tablename__ = "received_record"
     holder: str = Field(primary_key=True, max_length=18)
     original_ref: str = Field(primary_key=True, max_length=160)
     request_id: str = Field(index=True, max_length=32)
-    local_ref: str = Field(index=True, max_length=160)
+    local_ref: str = Field(primary_key=True, index=True, max_length=160)
     subject: str = Field(max_length=80)
     digest: str = Field(max_length=64)
     content_sealed: bytes
     receipt_sealed: bytes
     received: int = Field(sa_type=BigInteger)
+    expires: int | None = Field(default=None, index=True, sa_type=BigInteger)
 
 
 class EmergencyReview(SQLModel, table=True):
@@ -213,6 +253,15 @@ class EmergencyReview(SQLModel, table=True):
     detail_sealed: bytes | None = None
     tx_id: str | None = Field(default=None, max_length=64)
     updated: int = Field(sa_type=BigInteger)
+
+
+class LedgerFact(SQLModel, table=True):
+    """What the ledger last said of something, for the moment when it does not answer. ``value`` is JSON."""
+
+    __tablename__ = "ledger_fact"
+    key: str = Field(primary_key=True, max_length=120)
+    value: str
+    seen: int = Field(index=True, sa_type=BigInteger)
 
 
 class LedgerGap(SQLModel, table=True):

@@ -183,20 +183,30 @@ class RecordStore:
             return run_search(connection, self._keyring, query)
 
     def of_subject(self, subject: str, types: Iterable[str] = ()) -> Iterator[StoredVersion]:
-        """Give the current versions sealed for a subject, by type and id; ``types`` narrows it."""
+        """Give the current versions sealed for a subject, by type and id; ``types`` narrows it.
+
+        Some hundred are read at a time, so the memory needed does not grow with the record.
+        """
+        place = tuple_(RESOURCE.c.type, RESOURCE.c.id)
         statement = (
             select_versions()
             .join(RESOURCE, CURRENT)
             .where(RESOURCE.c.subject == subject, RESOURCE.c.deleted.is_(False))
             .order_by(RESOURCE.c.type, RESOURCE.c.id)
+            .limit(WALK_ROWS)
         )
         wanted = sorted(set(types))
         if wanted:
             statement = statement.where(RESOURCE.c.type.in_(wanted))
-        with read_transaction(self._engine) as connection:
-            rows = connection.execute(statement).all()
-        for row in rows:
-            yield opened(self._keyring, row)
+        following = statement
+        while True:
+            with read_transaction(self._engine) as connection:
+                rows = connection.execute(following).all()
+            for row in rows:
+                yield opened(self._keyring, row)
+            if len(rows) < WALK_ROWS:
+                return
+            following = statement.where(place > (rows[-1].type, rows[-1].id))
 
     def walk(self, connection: Connection) -> Iterator[Row[Any]]:
         """Give every stored version in key order, still sealed; ``open_row`` opens one. Memory stays bounded."""

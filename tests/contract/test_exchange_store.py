@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 
-from bridge.errors import InvalidRequest, KeyDestroyed, Overloaded, QuotaExceeded
+from bridge.errors import Gone, InvalidRequest, KeyDestroyed, NotFound, Overloaded, QuotaExceeded
 from bridge.keys.store import KeyStore
 from bridge.services.abuse import AbuseWatch, Alert, Limits
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
 from bridge.services.localisation import LocalisationIndex, LocalisationRegistrar, LocalPatients
 from bridge.services.pseudonyms import ID_CARD_SYSTEM, PseudonymService
-from bridge.storage.disclosures import DisclosureStore, Released
+from bridge.storage.asked_requests import AskedRequests
+from bridge.storage.disclosures import DisclosureStore
 from bridge.storage.nonces import NonceCache
+from bridge.storage.pages import ArrivedPages, ReleasePages
 from tests.stores import Stores, observation, patient
 
 PID = "1." + "ab" * 32
@@ -179,16 +181,55 @@ def test_a_disclosure_is_begun_once_and_kept_sealed(stores: Stores) -> None:
     assert not store.begin("r" * 32, **facts, now=11)
     assert not store.take_over("r" * 32, seen=9, now=12)
     assert store.take_over("r" * 32, seen=10, now=12)
-    released = Released("p1", None, b"sealed bytes", "e" * 64, "f" * 64, [("Patient/p1/_history/1", "a" * 64)])
-    for _ in range(2):  # a repetition changes nothing
-        with stores.engine.begin() as connection:
-            store.keep(connection, "r" * 32, released, 13)
-    row = store.get("r" * 32)
-    assert (row.state, row.count) == ("sealed", 1)
-    assert store.envelope(row) == b"sealed bytes"
-    assert b"sealed bytes" not in row.envelope_sealed
-    assert store.records("r" * 32) == [("Patient/p1/_history/1", "a" * 64)]
+    pages = ReleasePages(stores.engine, stores.keyring)
+    with stores.engine.begin() as connection:
+        for number in (0, 1):
+            pages.add(connection, "r" * 32, number, "p1", b"sealed bytes %d" % number, f"e{number}", 1)
+        store.add_records(connection, "r" * 32, 0, [("Patient/p1/_history/1", "a" * 64)])
+        store.add_records(connection, "r" * 32, 1, [("Observation/o1/_history/1", "b" * 64)])
+        store.set(connection, "r" * 32, 13, state="released", pages=2)
+    assert pages.digests("r" * 32) == ("e0", "e1")
+    assert pages.envelope("r" * 32, 1, "p1") == b"sealed bytes 1"
+    with stores.engine.connect() as connection:
+        assert b"sealed bytes" not in b"".join(
+            bytes(row[0]) for row in connection.exec_driver_sql("SELECT envelope_sealed FROM release_page")
+        )
+    assert [ref for ref, _ in store.records("r" * 32)] == ["Patient/p1/_history/1", "Observation/o1/_history/1"]
+    assert [row.request_id for row in store.with_pages(14)] == ["r" * 32]
+    assert store.with_pages(13) == []
     with stores.engine.begin() as connection:
         stores.keyring.destroy(connection, "Patient/p1")
     with pytest.raises(KeyDestroyed):  # erasing the patient erases what was kept for repetitions
-        store.envelope(row)
+        pages.envelope("r" * 32, 0, "p1")
+    with stores.engine.begin() as connection:
+        pages.drop(connection, "r" * 32)
+    with pytest.raises(Gone):
+        pages.envelope("r" * 32, 0, "p1")
+
+
+def test_pages_that_arrived_count_up_to_the_first_that_is_missing(stores: Stores) -> None:
+    arrived = ArrivedPages(stores.engine)
+    with stores.engine.begin() as connection:
+        for number in (0, 1, 3):
+            arrived.keep(connection, "r" * 32, number, b"page %d" % number, f"d{number}", 5)
+        arrived.keep(connection, "r" * 32, 1, b"another", "d1b", 6)
+    assert arrived.here("r" * 32) == [("d0", 5), ("d1b", 6)]
+    assert arrived.envelope("r" * 32, 1) == b"another"
+    with stores.engine.begin() as connection:
+        arrived.drop(connection, "r" * 32)
+    assert arrived.here("r" * 32) == []
+
+
+def test_a_request_is_taken_up_by_one_process(stores: Stores) -> None:
+    asked = AskedRequests(stores.engine, stores.keyring)
+    statement = {"holder": "A", "purpose": "TREAT", "emergency": None, "grant": None}
+    asked.note("r" * 32, b"signed", statement, now=10, due=20)
+    assert asked.unfinished(19) == []
+    (row,) = asked.unfinished(20)
+    assert asked.raw(row) == b"signed"
+    assert asked.claim(row, 140)
+    assert not asked.claim(row, 150)
+    asked.change("r" * 32, 21, state="verified", due=None)
+    assert asked.unfinished() == []
+    with pytest.raises(NotFound):
+        asked.get("0" * 32)

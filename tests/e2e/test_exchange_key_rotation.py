@@ -63,7 +63,7 @@ def rotate_and_restart(world: World) -> tuple[str, str]:
     ids = key_rotation.rotate(node, "encrypt", 7 * 86_400)  # type: ignore[arg-type]
     current = PrivateKey.from_bytes(site.keys.read("encrypt.key"))
     assert current.public_key.key_id == ids[1]
-    site.parts.exchange._receive._decryption = DecryptionKeys(site.keys, current)
+    site.parts.exchange._receive._checks._decryption = DecryptionKeys(site.keys, current)
     return ids
 
 

@@ -15,6 +15,7 @@ from anchor import canonical
 from anchor.gm import sm3
 from anchor.trust import Trust
 from anchor.verify import verify_receipt
+from bridge.services.release_pages import manifest_digest
 from tests.exchange_world import (
     AUTHORITY,
     CHAIN,
@@ -198,7 +199,8 @@ def test_a_repeated_request_gets_the_same_envelope_and_one_release(world: World)
     assert first == second
     releases = world.ledger_bytes().count(b'"type":"access.release"')
     assert releases == 1
-    assert world[B].chain.state(f"request/{outcome.request}")["release"]["commitment"] == sm3(first).hex()
+    released = world[B].chain.state(f"request/{outcome.request}")["release"]
+    assert released["commitment"] == manifest_digest(outcome.request, [sm3(first).hex()])
 
 
 def test_an_updated_record_arrives_as_a_new_version(world: World) -> None:

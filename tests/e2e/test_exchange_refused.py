@@ -186,18 +186,18 @@ def test_after_revocation_a_repetition_is_refused_too(world: World) -> None:
 
 def test_a_grant_revoked_between_permission_and_release_stops_it(world: World) -> None:
     grant = world.grant()
-    content = world[A].parts.exchange._release._content  # type: ignore[attr-defined]
-    build = content.build
+    content = world[A].parts.exchange._release._sealer._content  # type: ignore[attr-defined]
+    pages = content.pages
 
     def revoking(*arguments: Any) -> Any:
         world[A].submitter.submit("consent.revoke", {"grant": grant.id})
-        return build(*arguments)
+        return pages(*arguments)
 
-    content.build = revoking
+    content.pages = revoking
     (outcome,) = world.lookup().holders
     assert outcome.code == "not-permitted"
     assert rules(world) == ["ledger:grant-revoked"]
-    assert world[A].scalars("SELECT envelope_sealed FROM disclosure") == [None]
+    assert world[A].scalars("SELECT count(*) FROM release_page") == [0]
     assert world[A].chain.state(f"request/{outcome.request}")["release"] is None
     assert nothing_stored(world)
 
@@ -247,16 +247,16 @@ def test_an_altered_answer_is_rejected_and_said_so(world: World, change: Any, co
 
 def _sealing(world: World, change: Callable[[dict[str, Any]], None]) -> Any:
     """Let the holder seal a content that was changed after its receipts were made."""
-    builder = world[A].parts.exchange._release._content  # type: ignore[attr-defined]
-    build = builder.build
+    builder = world[A].parts.exchange._release._sealer._content  # type: ignore[attr-defined]
+    pages = builder.pages
 
     def changed(*arguments: Any) -> Any:
-        content = build(*arguments)
-        value = canonical.load(content.plaintext)
-        change(value)
-        return type(content)(canonical.dump(value), content.digests, content.refs, content.pending)
+        for content in pages(*arguments):
+            value = canonical.load(content.plaintext)
+            change(value)
+            yield type(content)(canonical.dump(value), content.digests, content.refs, content.pending)
 
-    builder.build = changed
+    builder.pages = changed
     world.grant()
     (outcome,) = world.lookup().holders
     return outcome
@@ -476,7 +476,7 @@ def test_a_hospital_is_no_card_authority(world: World) -> None:
 
 
 def test_the_ledgers_refusal_of_a_request_ends_the_lookup(world: World) -> None:
-    def refusing(*_: Any) -> Any:
+    def refusing(*_: Any, **__: Any) -> Any:
         raise TransactionRejected("not-authorised", "this role may not ask")
 
     world[B].parts.events.commit = refusing  # type: ignore[method-assign]

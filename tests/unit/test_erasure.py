@@ -195,7 +195,7 @@ def test_what_exchanges_left_is_erased(node: Node) -> None:
     disclosures.begin("ab" * 16, requester=org_id(2), purpose="TREAT", digest="cd" * 32, raw=b"request", now=1)
     with node.engine.begin() as conn:
         conn.exec_driver_sql("UPDATE disclosure SET patient_id = 'p1'")
-        disclosures.keep_records(conn, "ab" * 16, [("Observation/o1/_history/1", "ef" * 32)])
+        disclosures.add_records(conn, "ab" * 16, 0, [("Observation/o1/_history/1", "ef" * 32)])
     assert node.erasure.erase("Patient/p1", "patient-request").exchanges == 1
     assert disclosures.records("ab" * 16) == []
     row = disclosures.get("ab" * 16)

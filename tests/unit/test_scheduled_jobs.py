@@ -135,6 +135,6 @@ def test_a_stopping_worker_begins_no_job(leases: JobLeases) -> None:
 def test_every_job_of_a_real_node_runs(tmp_path: Path) -> None:
     with build_node(make_home(tmp_path / "home")) as node:
         jobs = {job.name: job for job in jobs_of(node)}
-        assert set(jobs) == {"anchor", "witness", "purge", "register", "settle"}
+        assert set(jobs) == {"anchor", "witness", "purge", "register", "settle", "collect", "facts"}
         made = Worker(node, "w1", threading.Event())
         assert all(made.run_job(job) for job in jobs.values())

@@ -1,0 +1,133 @@
+"""The pages of one release at the holder: built, sealed and kept one by one, then fetched by the requester.
+
+What the ledger's ``access.release`` commits to is the *manifest*, ``{"v":1,"request","pages":[SM3 of each envelope]}``
+in canonical JSON: it binds every page to the request and to its place, so no page can be exchanged, left out or taken
+from another release. A page is asked for by request id and number, in a request that the requester signs like any
+other.
+
+Pages that were built before a release is committed are thrown away and built anew when the process died in between:
+nothing of them has left.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import Engine
+
+from anchor import canonical
+from anchor.gm import PrivateKey, PublicKey, sm3
+from anchor.receipt import disclosed_root
+from bridge.errors import DisclosureRefused, PeerUnavailable
+from bridge.services.decision import Scope
+from bridge.services.envelope import seal
+from bridge.services.release_content import MAX_PAGES
+from bridge.storage.database import write_transaction
+from bridge.storage.disclosures import DisclosureStore
+from bridge.storage.pages import ReleasePages
+
+if TYPE_CHECKING:
+    from bridge.services.release_content import ContentBuilder
+
+
+def manifest_digest(request: str, pages: Sequence[str]) -> str:
+    """Return what stands for a release's envelopes on the ledger, hex; ``pages`` are their SM3 digests, hex."""
+    return sm3(canonical.dump({"v": 1, "request": request, "pages": list(pages)})).hex()
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """A release whose pages are ready. ``disclosed``: the Merkle root over all ``count`` digests, hex."""
+
+    pages: tuple[str, ...]
+    manifest: str
+    disclosed: str
+    count: int
+    refs: tuple[str, ...]
+
+
+class PageSealer:
+    """Builds the pages of a release and keeps them."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        store: DisclosureStore,
+        pages: ReleasePages,
+        content: ContentBuilder,
+        *,
+        chain_id: str,
+        key: PrivateKey,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._engine, self._store, self._pages, self._content = engine, store, pages, content
+        self._chain_id, self._key, self._clock = chain_id, key, clock
+
+    def seal(
+        self,
+        header: Mapping[str, Any],
+        patients: Sequence[str],
+        scope: Scope,
+        recipient_key: PublicKey,
+        *,
+        pending_allowed: bool,
+    ) -> Sealed:
+        """Build, seal and keep every page; the row then is "sealed".
+
+        ``pending_allowed``: records may leave whose receipts are not on the ledger yet. Raises ``DisclosureRefused``
+        ("too-large"), ``PeerUnavailable`` (receipts are still on their way), ``ChainError``.
+        """
+        request = str(header["request"])
+        digests: list[bytes] = []
+        refs: list[str] = []
+        pages: list[str] = []
+        with write_transaction(self._engine) as connection:
+            self._pages.drop(connection, request)
+            self._store.drop_records(connection, request)
+        for content in self._content.pages(patients, scope, dict(header), int(self._clock())):
+            if content.pending and not pending_allowed:
+                raise PeerUnavailable("the records' receipts are not on the ledger yet; ask again")
+            if len(pages) >= MAX_PAGES:
+                raise DisclosureRefused("too-large", "the record is larger than one release may be; limit the request")
+            envelope = seal(content.plaintext, chain=self._chain_id, signing_key=self._key, recipient_key=recipient_key)
+            digest = sm3(envelope).hex()
+            listed = [(ref, each.hex()) for ref, each in zip(content.refs, content.digests, strict=True)]
+            with write_transaction(self._engine) as connection:
+                self._pages.add(connection, request, len(pages), patients[0], envelope, digest, len(listed))
+                self._store.add_records(connection, request, len(digests), listed)
+                self._store.set(connection, request, int(self._clock()))  # so that others see it is in hand
+            pages.append(digest)
+            digests += content.digests
+            refs += content.refs
+        sealed = Sealed(
+            tuple(pages), manifest_digest(request, pages), disclosed_root(digests).hex(), len(digests), tuple(refs)
+        )
+        with write_transaction(self._engine) as connection:
+            self._store.set(
+                connection,
+                request,
+                int(self._clock()),
+                state="sealed",
+                pages=len(pages),
+                manifest=sealed.manifest,
+                disclosed=sealed.disclosed,
+                count=sealed.count,
+            )
+        return sealed
+
+    def sealed(self, row: Any) -> Sealed:
+        """Return what was sealed for a request before."""
+        refs = tuple(ref for ref, _ in self._store.records(row.request_id))
+        return Sealed(self._pages.digests(row.request_id), row.manifest, row.disclosed, row.count, refs)
+
+    def envelope(self, row: Any, number: int) -> bytes:
+        """Return the very envelope of a page; raises ``Gone``, ``KeyDestroyed``."""
+        return self._pages.envelope(row.request_id, number, row.patient_id)
+
+    def drop(self, connection: Any, request: str) -> None:
+        """Throw away what will not leave any more; what was disclosed stays noted."""
+        self._pages.drop(connection, request)
+        self._store.set(connection, request, int(self._clock()), pages=0)
