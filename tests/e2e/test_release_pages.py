@@ -1,6 +1,6 @@
 """A record larger than one page: it leaves in pages, a broken transfer goes on, what is not whole is not taken over.
 
-Real HTTP and a real ledger, in one process.
+Real HTTP and a real ledger, in one process; test_release_scenarios.py kills processes.
 """
 
 from __future__ import annotations
