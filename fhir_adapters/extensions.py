@@ -43,3 +43,6 @@ DOCUMENT_AVAILABILITY = PROJECT + "document-availability"
 
 REFERRAL_AUTHORIZATION = PROJECT + "referral-authorization"
 """ServiceRequest: that a payor authorized it: plan, company, companyName, number, period, reimbursement, counts."""
+
+LOCALISATION_CUSTODIAN = PROJECT + "localisation-custodian"
+"""List: a Reference to the Organization that holds the records which the List does not name."""

@@ -1,7 +1,8 @@
 """The exchange between members: /exchange/v1. Every caller is a live member by its SM2-signed request.
 
 ``pseudonyms``, ``locate``, ``localisations`` and its ``withdrawals`` are the card authority's; ``requests`` is every
-holder's. Bodies and answers are JSON; refusals tell nothing about whether a patient exists.
+holder's. Bodies and answers are JSON; where records are held is said in FHIR List resources; refusals tell nothing
+about whether a patient exists.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from flask import Blueprint, Response, request
 from anchor import canonical
 from bridge.auth import principal, requires
 from bridge.errors import InvalidRequest, NotFound, PermissionDenied
+from bridge.services.localisation_list import lists_bundle, localisations
 
 JSON_TYPE = "application/json"
+FHIR_TYPE = "application/fhir+json"
 ENVELOPE_TYPE = "application/pkcs7-mime"
 AUTHORITY_ROLES = frozenset({"authority", "card-issuer"})
 
@@ -64,16 +67,22 @@ def _add_authority(blueprint: Blueprint, node: Any) -> None:
     @blueprint.post("/locate")
     @requires("exchange.peer")
     def locate() -> Response:
-        """Say which members hold records for a pseudonym."""
+        """Say which members hold records for a pseudonym: a searchset of Lists."""
         _only_authority(node)
-        return _json({"holders": node.localisation.locate(_member(), _text(_body("pid")["pid"]))})
+        pid = _text(_body("pid")["pid"])
+        held = node.localisation.locate(_member(), pid)
+        return _json(lists_bundle("searchset", [(each["org"], pid, each["categories"]) for each in held]), FHIR_TYPE)
 
     @blueprint.post("/localisations")
     @requires("exchange.peer")
     def register() -> Response:
-        """Note that the caller holds records."""
+        """Note that the caller holds records: a Bundle of Lists, all of its own."""
         _only_authority(node)
-        return _json({"registered": node.localisation.register(_member(), _list(_body("entries")["entries"]))})
+        held = localisations(canonical.load(request.get_data()))
+        if any(org != _member() for org, _ in held):
+            raise PermissionDenied("an institution registers only what it holds itself")
+        entries = [{"pid": pid, "categories": categories} for (_, pid), categories in held.items()]
+        return _json({"registered": node.localisation.register(_member(), entries)})
 
     @blueprint.post("/localisations/withdrawals")
     @requires("exchange.peer")
@@ -127,5 +136,5 @@ def _field(value: Any, name: str) -> str:
     return _text(value.get(name))
 
 
-def _json(value: dict[str, Any]) -> Response:
-    return Response(canonical.dump(value), content_type=JSON_TYPE)
+def _json(value: dict[str, Any], content_type: str = JSON_TYPE) -> Response:
+    return Response(canonical.dump(value), content_type=content_type)

@@ -21,6 +21,7 @@ from anchor import canonical
 from bridge.errors import InvalidRequest, NotFound, PeerRejected
 from bridge.services.audit_event import Party
 from bridge.services.decision import CATEGORIES, CATEGORY_OF_TYPE
+from bridge.services.localisation_list import lists_bundle, localisations
 from bridge.services.pseudonyms import SYSTEMS, Identifier, normalised
 from bridge.storage.database import read_transaction, write_transaction
 from bridge.storage.exchange import Localisation, LocalisedPatient, LocalPseudonym, ReceivedRecord
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
     from bridge.storage.keyring import KeyRing
     from bridge.storage.records import RecordStore
 
-MAX_ENTRIES = 500  # pseudonyms of one registration: some 50 kB
+MAX_ENTRIES = 500  # pseudonyms of one registration: with twenty categories each some 5 MB, a third of a request's bound
 REREGISTERED_PATIENTS = 200  # patients registered anew at a time after a rotation: one request for their pseudonyms
 RUN_PATIENTS = 2_000  # patients of one run of the job; the next run takes the next ones
 OVERLAP_MILLISECONDS = 60_000  # a transaction may commit this much later than the time it wrote
@@ -126,11 +127,11 @@ class LocalisationClient:
         """Return the members that hold records for a pseudonym: ``{"org","categories"}``."""
         if self._own is not None:
             return self._own.locate(self._org, pid)
-        answer = self._post(LOCATE_PATH, {"pid": pid})
-        holders = answer.get("holders")
-        if not isinstance(holders, list) or not all(isinstance(each, dict) and "org" in each for each in holders):
-            raise PeerRejected("bad-answer", "the authority's answer cannot be understood")
-        return holders
+        try:
+            held = localisations(self._post(LOCATE_PATH, {"pid": pid}))
+        except InvalidRequest:
+            raise PeerRejected("bad-answer", "the authority's answer cannot be understood") from None
+        return [{"org": org, "categories": categories} for (org, about), categories in held.items() if about == pid]
 
     def register(self, entries: Sequence[Entry]) -> None:
         """Register pseudonyms, in as many requests as it takes."""
@@ -139,7 +140,8 @@ class LocalisationClient:
             if self._own is not None:
                 self._own.register(self._org, batch)
             else:
-                self._post(REGISTER_PATH, {"entries": [dict(entry) for entry in batch]})
+                held = [(self._org, entry["pid"], entry["categories"]) for entry in batch]
+                self._post(REGISTER_PATH, lists_bundle("collection", held))
 
     def withdraw(self, pids: Sequence[str]) -> None:
         """Withdraw pseudonyms."""
