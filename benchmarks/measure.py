@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass, field
 
 ROUNDS = 5  # the median of five rounds is what is reported; min and max show the machine's noise
 
+WHOLE_FROM = 10  # operations a second; slower ones are shown with a decimal
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
@@ -35,7 +37,8 @@ class Rate:
     high: float
 
     def __str__(self) -> str:
-        return f"{self.median:,.0f}/s ({self.low:,.0f} - {self.high:,.0f})"
+        digits = 0 if self.median >= WHOLE_FROM else 1
+        return f"{self.median:,.{digits}f}/s ({self.low:,.{digits}f} - {self.high:,.{digits}f})"
 
 
 def rate(operation: Callable[[], object], seconds: float, operations_per_call: int = 1) -> Rate:

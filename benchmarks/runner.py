@@ -12,7 +12,19 @@ from pathlib import Path
 
 from benchmarks.measure import Comparison
 
-NAMES = ("conversion", "families", "cda", "hashing", "signatures", "mllp", "ingest", "ledger", "cometbft", "evidence")
+NAMES = (
+    "conversion",
+    "families",
+    "cda",
+    "hashing",
+    "signatures",
+    "mllp",
+    "ingest",
+    "ledger",
+    "cometbft",
+    "evidence",
+    "lookup",
+)
 
 
 def run_benchmarks(names: Sequence[str], seconds: float, json_file: Path | None) -> list[str]:
@@ -48,7 +60,7 @@ def shown(each: Comparison) -> list[str]:
     lines = [each.what, f"ours   {each.ours}"]
     if each.theirs is not None:
         lines += [f"beside {each.theirs}  {each.peer}", f"ratio  {each.ratio:.2f}"]
-    targets = [f"{each.target:g} times the peer"] if each.target is not None else []
+    targets = [f"{each.target:.3g} times the peer"] if each.target is not None else []
     targets += [f"{each.absolute_target:,.0f}/s"] if each.absolute_target is not None else []
     if each.met is not None:
         lines.append(f"target {' and '.join(targets)}: {'reached' if each.met else 'NOT REACHED'}")
