@@ -1,7 +1,8 @@
 """A card authority, a holder and a requester on this machine, and patients whose records the holder may release.
 
 Homes are made, members admitted and records taken in by the command line, as at a hospital. ``served`` runs the nodes
-as processes of their own, ``served_here`` in this process, where everything that they do can be seen.
+as processes of their own, ``served_here`` in this process, where everything that they do can be seen (each request
+over a connection of its own, for that server keeps none open).
 """
 
 from __future__ import annotations
@@ -58,8 +59,6 @@ class _Server(ThreadedWSGIServer):
 
 
 class _Quiet(WSGIRequestHandler):
-    protocol_version = "HTTP/1.1"  # connections stay open, as at a served node
-
     def log(self, type: str, message: str, *arguments: Any) -> None:
         pass
 
