@@ -7,7 +7,6 @@ judged. A request that got no answer may be repeated: submissions are safe to re
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -18,6 +17,7 @@ from requests.auth import AuthBase
 from anchor import checkpoint
 from anchor.chain import remote_wire as wire
 from anchor.chain.client import CommittedTransaction, Health, StateProof, TransactionResult
+from anchor.chain.sessions import SessionPool
 from anchor.errors import ChainError, ChainUnavailable, FormatError, VerificationError
 
 PREFIX = "/ledger/v1"
@@ -54,11 +54,7 @@ class RemoteChain:
         self._base = base_url.rstrip("/") + PREFIX
         self._auth = auth
         self._timeout = timeout_seconds
-        self._new_session = session
-        self._local = threading.local()
-        self._sessions: list[requests.Session] = []
-        self._lock = threading.Lock()
-        self._closed = False
+        self._sessions = SessionPool(session)
 
     def submit(self, envelopes: Sequence[bytes]) -> list[TransactionResult]:
         """Submit signed transactions in order and wait until each is committed or refused; safe to repeat."""
@@ -133,12 +129,8 @@ class RemoteChain:
             return Health(False, "remote", 0, 0, 0, str(error))
 
     def close(self) -> None:
-        """Close the connections of all threads."""
-        with self._lock:
-            self._closed = True
-            for session in self._sessions:
-                session.close()
-            self._sessions.clear()
+        """Close the connections."""
+        self._sessions.close()
 
     def _proof(self, kind: str, parameters: dict[str, int]) -> list[bytes]:
         content = self._request("GET", f"/proofs/{kind}", parameters=parameters, refused=VerificationError)
@@ -177,16 +169,19 @@ class RemoteChain:
         parameters: dict[str, Any] | None,
         refused: type[VerificationError] | type[ChainError],
     ) -> bytes:
-        with self._session().request(
-            method,
-            self._base + path,
-            data=body,
-            params=parameters,
-            auth=self._auth,
-            timeout=self._timeout,
-            allow_redirects=False,
-            stream=True,
-        ) as response:
+        with (
+            self._sessions.lend() as session,
+            session.request(
+                method,
+                self._base + path,
+                data=body,
+                params=parameters,
+                auth=self._auth,
+                timeout=self._timeout,
+                allow_redirects=False,
+                stream=True,
+            ) as response,
+        ):
             content = _read(response)
         status = response.status_code
         if status in (200, 204):
@@ -198,18 +193,6 @@ class RemoteChain:
         if status in _REFUSED:
             raise refused("the ledger's host refused the request")
         raise ChainError(f"the ledger's host answered with status {status}")
-
-    def _session(self) -> requests.Session:
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if self._closed:
-            raise ChainUnavailable("the ledger is closed")
-        if session is None:
-            session = self._new_session()
-            session.trust_env = False  # no proxy and no .netrc between members
-            self._local.session = session
-            with self._lock:
-                self._sessions.append(session)
-        return session
 
 
 def _understood(read: Callable[[Any], _Answer], content: Any) -> _Answer:

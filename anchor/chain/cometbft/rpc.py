@@ -1,15 +1,14 @@
 """CometBFT's JSON-RPC over HTTP, as far as the ledger needs it: submitting, asking the application, reading blocks.
 
-RPC has no authentication, so it listens on loopback only and this is its only client. Each thread has its own
-connection; the server closes idle ones after ten seconds, so one repetition covers a connection closed meanwhile:
-everything asked here may be asked twice.
+RPC has no authentication, so it listens on loopback only and this is its only client. Connections are kept; the server
+closes idle ones after ten seconds, so one repetition covers a connection closed meanwhile: everything asked here may be
+asked twice.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,7 @@ import orjson
 import requests
 
 from anchor.chain.cometbft.node_files import RPC_BATCH
+from anchor.chain.sessions import SessionPool
 from anchor.errors import ChainError, ChainUnavailable
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -51,10 +51,7 @@ class CometRpc:
     def __init__(self, url: str, timeout_seconds: float = 10) -> None:
         self._url = url
         self._timeout = timeout_seconds
-        self._local = threading.local()
-        self._sessions: list[requests.Session] = []
-        self._lock = threading.Lock()
-        self._closed = False
+        self._sessions = SessionPool()
 
     def query(self, path: str, data: bytes) -> QueryAnswer:
         """Ask the application."""
@@ -86,12 +83,8 @@ class CometRpc:
         return answer
 
     def close(self) -> None:
-        """Close the connections of all threads."""
-        with self._lock:
-            self._closed = True
-            for session in self._sessions:
-                session.close()
-            self._sessions.clear()
+        """Close the connections."""
+        self._sessions.close()
 
     def _batch(self, calls: Sequence[tuple[str, Mapping[str, Any]]]) -> list[Mapping[str, Any] | RpcError]:
         body = [
@@ -121,25 +114,16 @@ class CometRpc:
 
     def _once(self, body: bytes) -> bytes:
         headers = {"Content-Type": "application/json"}
-        with self._session().post(
-            self._url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False, stream=True
-        ) as response:
+        with (
+            self._sessions.lend() as session,
+            session.post(
+                self._url, data=body, headers=headers, timeout=self._timeout, allow_redirects=False, stream=True
+            ) as response,
+        ):
             content = response.raw.read(MAX_ANSWER_BYTES + 1, decode_content=True)
         if len(content) > MAX_ANSWER_BYTES:
             raise ChainError("the consensus engine's answer is too large")
         return bytes(content)
-
-    def _session(self) -> requests.Session:
-        if self._closed:
-            raise ChainUnavailable("the ledger is closed")
-        session: requests.Session | None = getattr(self._local, "session", None)
-        if session is None:
-            session = requests.Session()
-            session.trust_env = False  # loopback: no proxy
-            self._local.session = session
-            with self._lock:
-                self._sessions.append(session)
-        return session
 
 
 def _result(answer: Mapping[str, Any]) -> Mapping[str, Any] | RpcError:
