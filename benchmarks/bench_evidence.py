@@ -170,7 +170,7 @@ def _growth(made: Site, largest: int) -> list[Comparison]:
 def _grow_to(made: Site, before: int, size: int) -> Rate:
     """Drain entries until the log has ``size``; return entries per second (staging them is not timed)."""
     steps: list[float] = []
-    spent, step = 0.0, SMALLEST  # the same at every size: staged rows leave write-ahead log that a drain then checkpoints
+    spent, step = 0.0, SMALLEST  # one size: what is staged leaves a write-ahead log that a drain then checkpoints
     for first in range(before, size, step):
         made.stage(min(step, size - first), first)
         began = time.perf_counter()
