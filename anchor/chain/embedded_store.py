@@ -20,6 +20,7 @@ Everything but the transactions, headers and cosignatures can be recomputed from
 from __future__ import annotations
 
 import sqlite3
+import time
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -39,6 +40,8 @@ FOLLOWED = "followed"
 """Name of the meta value that marks an observer's copy: nobody signed its checkpoints, and no block is made in it."""
 BUSY_SECONDS = 30.0
 """How long a process waits for another one's block: blocks take milliseconds, folding the log in below a second."""
+BUSY_PAUSE_SECONDS = 0.01
+"""Between two attempts where SQLite itself does not wait."""
 CACHED_VALUES = 20_000
 """State values kept decoded: members, their sequence numbers and logs, and the grants and requests in motion."""
 CHECKPOINT_PAGES = 8192
@@ -119,9 +122,21 @@ class LedgerFile:
         """
         with storage_errors():
             self._db = sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            self._db.execute("PRAGMA journal_mode = WAL")
+            self._use_write_ahead_log()
             self._db.execute(f"PRAGMA synchronous = {'FULL' if durable else 'OFF'}")
             self._db.execute(f"PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}")
+
+    def _use_write_ahead_log(self) -> None:
+        """Set the journal's mode, which a new file keeps; SQLite does not wait where two processes do so at once."""
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(BUSY_PAUSE_SECONDS)
 
     def close(self) -> None:
         """Close the connection."""

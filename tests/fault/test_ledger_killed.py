@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,8 @@ import pytest
 from anchor import transaction
 from anchor.chain.embedded import EmbeddedChain
 from anchor.chain.embedded_replay import check_ledger, replay
+from anchor.chain.embedded_store import LedgerFile
+from anchor.errors import ChainError
 from tests.ledger_consortium import AUTHORITY, CHAIN, HOSPITAL_A, HOSPITAL_B, START, genesis_bytes, sign_key
 
 ROUNDS = 20
@@ -65,6 +66,30 @@ def start(path: Path, sender: str, acknowledged: Path) -> subprocess.Popen[bytes
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.DEVNULL)
 
 
+def open_together(path: Path) -> list[str]:
+    """Open a new file in eight threads at once, each with a connection of its own; return what failed."""
+    barrier, failed = threading.Barrier(8), []
+
+    def opened() -> None:
+        barrier.wait()
+        try:
+            LedgerFile(path).close()
+        except ChainError as error:
+            failed.append(str(error))
+
+    threads = [threading.Thread(target=opened) for _ in range(barrier.parties)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return failed
+
+
+def test_processes_that_begin_a_ledger_at_once_wait_for_each_other(tmp_path: Path) -> None:
+    """A node's web workers and its worker open the file in the same moment; SQLite itself does not wait there."""
+    assert [open_together(tmp_path / f"{number}.sqlite3") for number in range(30)] == [[]] * 30
+
+
 def lines(file: Path) -> list[str]:
     return file.read_text().splitlines() if file.exists() else []
 
@@ -92,7 +117,7 @@ def test_killed_while_committing(tmp_path: Path) -> None:
             time.sleep(chance.uniform(0, 0.05))
         finally:
             for process in processes:
-                os.kill(process.pid, signal.SIGKILL)
+                process.kill()
                 process.wait()
     chain = open_chain(path)
     try:
