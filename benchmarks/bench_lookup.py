@@ -1,7 +1,7 @@
 """A lookup between institutions: pseudonym, locate, request, permit, release, receive, verified and stored.
 
 Authority, holder and requester are processes of their own on loopback with the settings of a new home (plain HTTP,
-SQLite, embedded ledger, one HTTP worker). Lookups are made beside the requester's process, as ``yiqiao lookup`` makes
+SQLite, embedded ledger, two HTTP workers). Lookups are made beside the requester's process, as ``yiqiao lookup`` makes
 them, each of a patient whom the requester has not met. Beside it, in turn: (a) the cryptographic operations of one
 lookup at all three nodes, recorded and done again bare on one core; (b) the same records by plain FHIR from the same
 holder, which checks the token and writes its AuditEvents as for every reader.
