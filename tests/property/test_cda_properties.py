@@ -3,11 +3,12 @@
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from fhir_adapters import cda
 from fhir_adapters.errors import AdapterError
+from fhir_adapters.xml.tree import MAX_DEPTH
 from tests.cda_samples import document, observation, section
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "cda"
@@ -77,12 +78,17 @@ def test_any_encoding_under_any_name(charset: str, declared: str, text: str) -> 
     converted((said + body).encode(charset, "replace"))
 
 
+ABOVE = 7  # ClinicalDocument, component, structuredBody, component, section, entry, observation
+
+
 @PROFILE
 @given(depth=st.integers(1, 400), tag=st.sampled_from(["entryRelationship", "section", "content", "a"]))
+@example(depth=MAX_DEPTH - ABOVE, tag="a")
+@example(depth=MAX_DEPTH - ABOVE + 1, tag="a")
 def test_depth_is_bounded(depth: int, tag: str) -> None:
     nested = f"<{tag}>" * depth + f"</{tag}>" * depth
     made = converted(document(section(observation(nested))).encode())
-    assert (made is None) == (depth > 100 - 6)
+    assert (made is None) == (depth > MAX_DEPTH - ABOVE)
 
 
 @pytest.mark.parametrize("size", [65_000, 66_000, 1_000_000])
