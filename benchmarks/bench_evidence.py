@@ -21,7 +21,7 @@ from anchor.gm import PrivateKey
 from anchor.merkle import leaf_hash
 from anchor.tiles import TileLog
 from anchor.verify import ReceiptVerifier, verify_receipt
-from benchmarks.bench_hashing import entry, openssl_sm3
+from benchmarks.bench_hashing import entry, fresh_salts, openssl_sm3
 from benchmarks.evidence_site import Site, site
 from benchmarks.measure import Comparison, Rate, rates_in_turn
 from bridge.storage.database import read_transaction, transact
@@ -49,7 +49,7 @@ def run(seconds: float = 5.0) -> list[Comparison]:
 
 def _appending(made: Site, seconds: float) -> Comparison:
     """Hash entries and append them to a log in the node's database, a thousand a transaction."""
-    entries = [entry(number, b"%032d" % number) for number in range(BATCH)]
+    entries = [entry(number, b"%032d" % number, salt) for number, salt in enumerate(fresh_salts(BATCH))]
     openssl, name = openssl_sm3()
     size = 0
 

@@ -30,12 +30,15 @@ TRAILING_ZERO_EVERY = 10
 def run(seconds: float = 2.0) -> list[Comparison]:
     """Measure our whole path and OpenSSL's bare hash in turn; the target is half of the latter."""
     records = [record(number) for number in range(BATCH)]
-    entries = [entry(number, sm3(each)) for number, each in enumerate(records)]
+    entries = [
+        entry(n, sm3(each), salt) for n, (each, salt) in enumerate(zip(records, fresh_salts(BATCH), strict=True))
+    ]
     openssl, name = openssl_sm3()
     log = TileLog(MemoryTileStore())
 
     def ours() -> None:
-        log.append([leaf_hash(entry(number, sm3(canonicalize(each)))) for number, each in enumerate(records)])
+        salts = fresh_salts(BATCH)
+        log.append([leaf_hash(entry(n, sm3(canonicalize(each)), salts[n])) for n, each in enumerate(records)])
 
     def theirs() -> None:
         for each in records:
@@ -56,9 +59,14 @@ def run(seconds: float = 2.0) -> list[Comparison]:
     ]
 
 
-def entry(number: int, digest: bytes) -> bytes:
-    """Return the bytes of a log entry of its own salt, made as the anchoring job makes them."""
-    salt = secrets.token_bytes(SALT_BYTES)
+def fresh_salts(count: int) -> list[bytes]:
+    """Return a salt for each entry of a batch, drawn in one call as the anchoring job draws them."""
+    salts = secrets.token_bytes(SALT_BYTES * count)
+    return [salts[start : start + SALT_BYTES] for start in range(0, len(salts), SALT_BYTES)]
+
+
+def entry(number: int, digest: bytes, salt: bytes) -> bytes:
+    """Return the bytes of a log entry, made as the anchoring job makes them."""
     ref = f"Observation/{number}/_history/1"
     return LogEntry("91110000100006789X", ref, digest, digest, "hl7v2/1.0", salt).dump()
 
