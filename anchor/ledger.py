@@ -86,6 +86,23 @@ class BlockResult:
         """The state root after this block."""
         return self.tree.root
 
+    @property
+    def head(self) -> Head:
+        """How far the ledger has come with this block."""
+        return Head(self.height, self.time, self.log)
+
+    def header(self, chain: str, previous: bytes) -> bytes:
+        """Return this block's header; ``previous`` is the SM3 of the header before it (of genesis: see ``Ledger``)."""
+        return block_header(
+            chain=chain,
+            height=self.height,
+            time=self.time,
+            previous=previous,
+            tx_ids=[one.transaction.tx_id for one in self.accepted],
+            app_hash=self.app_hash,
+            log_size=self.log.size,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Head:

@@ -46,9 +46,13 @@ SCRATCH = "scratch.sqlite3"
 
 def make_card(settings: Settings, address: str) -> bytes:
     """Return this node's card, making the validator's and the node's keys when there are none yet."""
-    signer = load_signer(settings)
     registration = node_registration(settings, address)
-    card = members.card(
+    return write_card(member_card(settings, load_signer(settings)), registration)
+
+
+def member_card(settings: Settings, signer: Signer) -> dict[str, Any]:
+    """Return what an authority needs to admit this member: name, address, public keys, and the proof of having them."""
+    return members.card(
         chain=settings.ledger.chain,
         org=settings.node.org,
         name=settings.node.name,
@@ -58,7 +62,6 @@ def make_card(settings: Settings, address: str) -> bytes:
         encryption=signer.decrypt,
         since=int(time.time()) - KEYS_BACKDATED_SECONDS,
     )
-    return write_card(card, registration)
 
 
 def node_registration(settings: Settings, address: str) -> dict[str, Any]:

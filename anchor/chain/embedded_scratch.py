@@ -18,7 +18,7 @@ from anchor.chain.embedded_store import BlockRow, CachedState, LedgerFile
 from anchor.chain.embedded_stored import StoredBlock
 from anchor.errors import ChainCorrupt, FormatError
 from anchor.gm import sm3
-from anchor.ledger import BlockResult, Head, Ledger, block_header, ledger_checkpoint
+from anchor.ledger import BlockResult, Head, Ledger, ledger_checkpoint
 from anchor.merkle import FrontierTree
 from anchor.signature_cache import SignatureCache
 from anchor.state_tree import StateTree
@@ -91,16 +91,8 @@ class ScratchLedger:
         """Commit a computed block and write it, within ``file.writing``; its checkpoint stays unsigned."""
         ledger = self.ledger
         TileLog(self.file, ledger.head.log.size).append([one.leaf for one in result.accepted])
-        header = block_header(
-            chain=ledger.chain,
-            height=result.height,
-            time=result.time,
-            previous=self._previous,
-            tx_ids=[one.transaction.tx_id for one in result.accepted],
-            app_hash=result.app_hash,
-            log_size=result.log.size,
-        )
-        point = ledger_checkpoint(ledger.chain, Head(result.height, result.time, result.log), result.state_root)
+        header = result.header(ledger.chain, self._previous)
+        point = ledger_checkpoint(ledger.chain, result.head, result.state_root)
         self.file.append(result, header, checkpoint.render(checkpoint.SignedCheckpoint(point)))
         ledger.commit(result)
         self._previous = sm3(header)
@@ -143,18 +135,10 @@ def replay_block(ledger: Ledger, block: StoredBlock, previous: bytes) -> BlockRe
             return Difference(f"{where}, transaction {position}", f"is refused on replay ({answer.code})")
     if tuple(answer.tx_id for answer in result.results) != block.tx_ids:
         return Difference(where, "has transactions under other ids than their own")
-    header = block_header(
-        chain=ledger.chain,
-        height=result.height,
-        time=result.time,
-        previous=previous,
-        tx_ids=[one.transaction.tx_id for one in result.accepted],
-        app_hash=result.app_hash,
-        log_size=result.log.size,
-    )
+    header = result.header(ledger.chain, previous)
     if header != block.header or result.state_root != block.state_root or result.log.size != block.log_size:
         return Difference(where, "has another header, state root or size than its transactions give")
-    head = Head(result.height, result.time, result.log)
+    head = result.head
     try:
         signed = checkpoint.parse(block.note)
     except FormatError:

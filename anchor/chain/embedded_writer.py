@@ -11,7 +11,7 @@ from anchor.chain.embedded_store import BlockRow, CachedState, LedgerFile, decod
 from anchor.errors import ChainCorrupt
 from anchor.genesis import Genesis
 from anchor.gm import PrivateKey, sm3
-from anchor.ledger import BlockResult, Head, Ledger, block_header, ledger_checkpoint
+from anchor.ledger import BlockResult, Head, Ledger, ledger_checkpoint
 from anchor.merkle import FrontierTree
 from anchor.signature_cache import SignatureCache
 from anchor.state_tree import StateTree
@@ -131,16 +131,8 @@ class BlockWriter:
     def _persist(self, block: BlockResult) -> bytes:
         """Write a block and return its header."""
         TileLog(self.file, self.ledger.head.log.size).append([one.leaf for one in block.accepted])
-        header = block_header(
-            chain=self.ledger.chain,
-            height=block.height,
-            time=block.time,
-            previous=self._previous,
-            tx_ids=[one.transaction.tx_id for one in block.accepted],
-            app_hash=block.app_hash,
-            log_size=block.log.size,
-        )
-        self.file.append(block, header, self._signed_note(Head(block.height, block.time, block.log), block.state_root))
+        header = block.header(self.ledger.chain, self._previous)
+        self.file.append(block, header, self._signed_note(block.head, block.state_root))
         return header
 
     def _signed_note(self, head: Head, state_root: bytes) -> bytes:

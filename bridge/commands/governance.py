@@ -45,25 +45,14 @@ def card(home: Path, out: Path) -> None:
     Example:
       yiqiao member card --home ~/node --out card.json
     """
-    from anchor.contracts import members
     from anchor.transaction import encode
-    from bridge.ledger_setup import KEYS_BACKDATED_SECONDS
+    from bridge.ledger_setup import member_card
     from bridge.settings import load_settings
     from bridge.wiring import load_signer
 
     settings = load_settings(home)
     signer = load_signer(settings)
-    value = members.card(
-        chain=settings.ledger.chain,
-        org=settings.node.org,
-        name=settings.node.name,
-        roles=list(settings.node.roles),
-        endpoint=settings.node.endpoint,
-        signing=signer.sign,
-        encryption=signer.decrypt,
-        since=int(time.time()) - KEYS_BACKDATED_SECONDS,
-    )
-    out.write_bytes(encode(value))
+    out.write_bytes(encode(member_card(settings, signer)))
     click.echo(f"wrote {out}; signing key {signer.sign.public_key.key_id} / 已写入，请核对密钥编号")
 
 

@@ -19,7 +19,7 @@ from anchor.chain.embedded import EmbeddedChain
 from anchor.chain.embedded_replay import check_ledger
 from anchor.contracts import member_keys
 from anchor.gm import sm3
-from anchor.ledger import BlockResult, Ledger, block_header
+from anchor.ledger import BlockResult, Ledger
 from tests.ledger_consortium import (
     AUTHORITY,
     CHAIN,
@@ -65,15 +65,7 @@ def described(block: BlockResult, header: bytes) -> dict[str, Any]:
 
 
 def header_of(block: BlockResult, previous: bytes) -> bytes:
-    return block_header(
-        chain=CHAIN,
-        height=block.height,
-        time=block.time,
-        previous=previous,
-        tx_ids=[one.transaction.tx_id for one in block.accepted],
-        app_hash=block.app_hash,
-        log_size=block.log.size,
-    )
+    return block.header(CHAIN, previous)
 
 
 def stream() -> Iterator[tuple[int, list[tuple[str, str, dict[str, Any], dict[str, Any]]]]]:

@@ -21,7 +21,7 @@ from anchor.contracts.member_keys import live_keys
 from anchor.contracts.view import Value
 from anchor.errors import ChainCorrupt
 from anchor.gm import PrivateKey, sm3
-from anchor.ledger import BlockResult, Head, Ledger, block_header, ledger_checkpoint
+from anchor.ledger import BlockResult, Head, Ledger, ledger_checkpoint
 from anchor.merkle import FrontierTree
 from anchor.signature_cache import SignatureCache
 from anchor.state_tree import StateTree
@@ -156,18 +156,10 @@ class ReplicaStore:
     def _write(self, block: BlockResult) -> bytes:
         """Write a block, within ``writing``, and return its header."""
         TileLog(self.file, self.ledger.head.log.size).append([one.leaf for one in block.accepted])
-        header = block_header(
-            chain=self.ledger.chain,
-            height=block.height,
-            time=block.time,
-            previous=self._previous,
-            tx_ids=[one.transaction.tx_id for one in block.accepted],
-            app_hash=block.app_hash,
-            log_size=block.log.size,
-        )
+        header = block.header(self.ledger.chain, self._previous)
         name = f"member/{self.org}"
         member = block.changes.get(name) or self.ledger.get(name)
-        note = self._note(Head(block.height, block.time, block.log), block.state_root, member)
+        note = self._note(block.head, block.state_root, member)
         self.file.append(block, header, note)
         return header
 
