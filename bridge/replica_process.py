@@ -8,7 +8,6 @@ and the rest of the node goes on without the ledger.
 from __future__ import annotations
 
 import json
-import signal
 import threading
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -26,6 +25,7 @@ from bridge.header_relay import HeaderRelay
 from bridge.ledger_files import LedgerFile, Peer
 from bridge.log import get_logger
 from bridge.settings import Settings
+from bridge.stop_signals import on_stop_signal
 
 PEERS_FILE = "peers.json"
 """Below CometBFT's folder: the nodes that the ledger file named, for as long as the ledger itself is not there."""
@@ -103,8 +103,7 @@ def replica_options(
 def run_replica(settings: Settings, key: PrivateKey) -> None:
     """Run this node's replica until SIGTERM or SIGINT."""
     runner = _Runner(settings, key)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: runner.stop())
+    on_stop_signal(runner.stop)
     runner.run()
 
 

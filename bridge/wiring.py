@@ -73,6 +73,7 @@ from bridge.services.timestamping import TimestampService, TimestampTerms, read_
 from bridge.services.witnessing import WitnessService
 from bridge.settings import Settings, load_settings
 from bridge.settings_rules import check_settings
+from bridge.stopping import Stopping, never
 from bridge.storage.database import migrate, open_database
 from bridge.storage.inbox import Inbox, InboxBounds
 from bridge.storage.keyring import KeyRing
@@ -110,6 +111,7 @@ class Node:
 
     settings: Settings
     clock: Clock
+    stopping: Stopping
     keys: KeyStore
     signer: Signer
     profiles: Mapping[str, SourceProfile]
@@ -197,9 +199,12 @@ class Node:
         self.close()
 
 
-def open_node(home: str | Path) -> Node:
-    """Build the node at ``home`` from its settings. Raises ``SettingsError`` when they are missing or unsafe."""
-    return build_node(load_settings(home))
+def open_node(home: str | Path, stopping: Stopping = never) -> Node:
+    """Build the node at ``home`` from its settings; ``stopping`` as for ``build_node``.
+
+    Raises ``SettingsError`` when they are missing or unsafe.
+    """
+    return build_node(load_settings(home), stopping=stopping)
 
 
 def prepare_database(settings: Settings) -> None:
@@ -211,21 +216,21 @@ def prepare_database(settings: Settings) -> None:
         engine.dispose()
 
 
-def build_node(settings: Settings, clock: Clock = time.time) -> Node:
-    """Build a node.
+def build_node(settings: Settings, clock: Clock = time.time, stopping: Stopping = never) -> Node:
+    """Build a node. Once ``stopping`` says so, long jobs end after the step in hand and go on at their next run.
 
     Raises ``SettingsError`` for unsafe settings, ``AnchorError`` when the cryptography does not work.
     """
     check_settings(settings)
     self_test()
     with ExitStack() as resources:
-        node = _build(settings, clock, resources)
+        node = _build(settings, clock, stopping, resources)
         node.resources = resources.pop_all()  # nothing failed: the node closes them from now on
     return node
 
 
-def _build(settings: Settings, clock: Clock, resources: ExitStack) -> Node:
-    parts: dict[str, Any] = {"settings": settings, "clock": clock, "resources": resources}
+def _build(settings: Settings, clock: Clock, stopping: Stopping, resources: ExitStack) -> Node:
+    parts: dict[str, Any] = {"settings": settings, "clock": clock, "stopping": stopping, "resources": resources}
     keys = settings.key_store()
     parts["keys"] = keys
     parts["signer"] = load_signer(settings, keys)
@@ -374,6 +379,7 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
     clock: Clock = parts["clock"]
     signer: Signer = parts["signer"]
     engine, keyring, records, chain = parts["engine"], parts["keyring"], parts["records"], parts["chain"]
+    stopping: Stopping = parts["stopping"]
     org, chain_id, replay = signer.org, settings.ledger.chain, parts["replay"]
     has_file = settings.ledger.engine != "remote" or (replay is not None and replay.progress() is not None)
     audit = AuditService(engine, records, Party(org, settings.node.name, settings.node.endpoint), clock)
@@ -383,7 +389,7 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
     witness = WitnessService(engine, chain, org, signer.sign, chain_id, clock, replay=replay)
     profiles = parts["profiles"]
     pollers = tuple(
-        ViewPoller(each, profiles[each.name], engine, ingest, keyring.blind, clock)
+        ViewPoller(each, profiles[each.name], engine, ingest, keyring.blind, clock, stopping)
         for each in settings.sources
         if each.kind == "view"
     )
@@ -397,7 +403,9 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
     fhir_intake = FhirIntake(parts["inbox"], profile_of, FHIR_WAIT_SECONDS)
     files = FileIntake(ingest, profile_of, fhir_intake)
     folders = tuple(
-        DropFolder(each, settings.path(each.path), files, clock) for each in settings.sources if each.kind == "folder"
+        DropFolder(each, settings.path(each.path), files, clock, stopping)
+        for each in settings.sources
+        if each.kind == "folder"
     )
     parts |= {
         "audit": audit,
@@ -410,7 +418,7 @@ def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
         "anchoring": AnchoringService(
             engine, keyring, chain, signer, org, clock,
             submitter=parts["submitter"], shard=settings.anchoring.shard or None, batch=settings.anchoring.batch,
-            publishes=not settings.only_observes,
+            publishes=not settings.only_observes, stopping=stopping,
         ),
         "witness": witness,
         "receipts": ReceiptService(engine, keyring, chain, signer, org, clock, chain_id=chain_id, records=records),

@@ -112,7 +112,6 @@ def serve(home: Path) -> None:
     from bridge.log import configure_logging, get_logger
     from bridge.settings_rules import check_settings
     from bridge.supervisor import Supervisor, check_port, child_commands, node_lock
-    from bridge.wiring import prepare_database
 
     settings = load_settings(home)
     check_settings(settings)
@@ -123,6 +122,8 @@ def serve(home: Path) -> None:
         if settings.ledger.engine == "cometbft":
             check_port("127.0.0.1", settings.cometbft.rpc_port, "cometbft.rpc_port")
             check_port(settings.cometbft.p2p_host, settings.cometbft.p2p_port, "cometbft.p2p_port")
+        from bridge.wiring import prepare_database  # the whole node: what refuses to start does so before loading it
+
         prepare_database(settings)
         configure_logging("supervisor")
         get_logger("supervisor").info("starting", org=settings.node.org, http=settings.http.port, pid=os.getpid())

@@ -33,6 +33,7 @@ from anchor.transaction import parse as parse_transaction
 from bridge.errors import Conflict
 from bridge.process_identity import process_name
 from bridge.services.submission import TransactionSubmitter
+from bridge.stopping import Stopping, never
 from bridge.storage import evidence
 from bridge.storage.database import read_transaction, transact
 from bridge.storage.evidence import DatabaseTiles, LogHead, PublishedCheckpoint, SealedEntry
@@ -117,10 +118,12 @@ class AnchoringService:
         shard: str | None = None,
         batch: int = DEFAULT_BATCH,
         publishes: bool = True,
+        stopping: Stopping = never,
     ) -> None:
         """``shard`` names the log that new entries go into ("2026"); None: the year, by China's clocks, at each run.
 
         ``publishes`` False: an observer logs its own audit events and has nothing to show the others.
+        ``stopping``: what still waits is left to the next run.
         """
         self._engine = engine
         self._keyring = keyring
@@ -132,6 +135,7 @@ class AnchoringService:
         self._shard = shard
         self._batch = batch
         self._publishes = publishes
+        self._stopping = stopping
         self._outbox = Outbox()
         self._leases = JobLeases(engine, clock)
         self._holder = process_name("anchor")
@@ -155,11 +159,11 @@ class AnchoringService:
                 return AnchoringRun(0, (), skipped=True)
             try:
                 logged = 0
-                while drained := self.drain(self._batch):
+                while not self._stopping() and (drained := self.drain(self._batch)):
                     logged += drained
                     if drained < self._batch or not self._leases.renew(LEASE_NAME, self._holder, LEASE_SECONDS):
                         break
-                return AnchoringRun(logged, tuple(self.publish()))
+                return AnchoringRun(logged, () if self._stopping() else tuple(self.publish()))
             finally:
                 self._leases.release(LEASE_NAME, self._holder)
         finally:

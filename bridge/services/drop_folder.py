@@ -26,6 +26,7 @@ from bridge.errors import IngestError
 from bridge.log import get_logger
 from bridge.services.file_intake import FileIntake, FileReport, Remark
 from bridge.settings import SourceSettings
+from bridge.stopping import Stopping, never
 
 PROCESSING, DONE, FAILED = ".processing", "done", "failed"
 ERRORS_SUFFIX = ".errors.csv"
@@ -51,7 +52,12 @@ class DropFolder:
     """Takes in the files of one source's folder."""
 
     def __init__(
-        self, settings: SourceSettings, folder: Path, intake: FileIntake, clock: Callable[[], float] = time.time
+        self,
+        settings: SourceSettings,
+        folder: Path,
+        intake: FileIntake,
+        clock: Callable[[], float] = time.time,
+        stopping: Stopping = never,
     ) -> None:
         self.source = settings.name
         self.period_seconds = settings.poll_seconds
@@ -59,6 +65,7 @@ class DropFolder:
         self._folder = folder
         self._intake = intake
         self._clock = clock
+        self._stopping = stopping
         self._seen: dict[str, tuple[int, int, float]] = {}
 
     def run(self) -> Dropped:
@@ -73,6 +80,8 @@ class DropFolder:
             self._forget_done()
             files = failed = records = 0
             for name in self._next():
+                if self._stopping():
+                    break  # what was moved to .processing is taken up again
                 report = self._take(name)
                 files, records = files + 1, records + report.fresh
                 failed += bool(report.refused)

@@ -32,6 +32,7 @@ from bridge.services.snapshot_reading import SnapshotReading
 from bridge.services.source_connection import SourceConnection, ViewUnreadable
 from bridge.services.view_queries import MappedQuery, Row, StandardQuery, ViewQuery
 from bridge.settings import SourceSettings
+from bridge.stopping import Stopping, never
 from bridge.storage.database import read_transaction, write_transaction
 from bridge.storage.watermarks import Watermark, read_watermark, write_watermark
 from fhir_adapters import SourceProfile
@@ -69,6 +70,7 @@ class ViewPoller:
         receiver: RowReceiver,
         blind: Blind,
         clock: Callable[[], float] = time.time,
+        stopping: Stopping = never,
     ) -> None:
         self.source = settings.name
         self.period_seconds = settings.poll_seconds
@@ -76,11 +78,12 @@ class ViewPoller:
         self._zone = profile.zone
         self._engine = engine
         self._clock = clock
+        self._stopping = stopping
         self._queries = queries_of(settings, profile)
         self._source = SourceConnection(settings.name, settings.url, settings.statement_seconds)
         self._breaker = CircuitBreaker(settings.name, engine, clock)
         self._delivery = RowDelivery(settings.name, receiver)
-        self._snapshots = SnapshotReading(settings, engine, self._source, self._delivery, blind, clock)
+        self._snapshots = SnapshotReading(settings, engine, self._source, self._delivery, blind, clock, stopping)
         self._future = 0
 
     def run(self) -> Polled:
@@ -95,6 +98,8 @@ class ViewPoller:
         try:
             with self._breaker.guarding(self._source):
                 for query in self._queries:
+                    if self._stopping():
+                        break
                     try:
                         read, delivered = self._run(query)
                     except ViewUnreadable as error:
@@ -139,7 +144,7 @@ class ViewPoller:
             if moved or (mark is not None and caught_up != mark.caught_up):
                 reached = place if moved else reached
                 mark = self._keep(query.name, reached, mark, moved, caught_up)
-            if caught_up:
+            if caught_up or self._stopping():
                 return
 
     def _beginning(self, query: ViewQuery, mark: Watermark | None) -> Place | None:
@@ -182,7 +187,7 @@ class ViewPoller:
                 place = query.place(rows[-1])
             done = caught_up or not is_beyond(end, place)
             self._keep(name, place, None, True, done)
-            if done:
+            if done or self._stopping():
                 return
 
     def _mark(self, name: str) -> Watermark | None:

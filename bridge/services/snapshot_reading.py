@@ -15,6 +15,7 @@ from bridge.services.row_delivery import Blind, Record, RowDelivery, records_of
 from bridge.services.source_connection import SourceConnection
 from bridge.services.view_queries import MappedQuery, Row, ViewQuery
 from bridge.settings import SourceSettings
+from bridge.stopping import Stopping, never
 from bridge.storage.database import read_transaction, write_transaction
 from bridge.storage.snapshot_marks import read_marks, write_marks
 from bridge.storage.watermarks import Watermark, read_watermark, write_watermark
@@ -33,6 +34,7 @@ class SnapshotReading:
         delivery: RowDelivery,
         blind: Blind,
         clock: Callable[[], float],
+        stopping: Stopping = never,
     ) -> None:
         self._name = settings.name
         self._batch = settings.batch
@@ -41,6 +43,7 @@ class SnapshotReading:
         self._delivery = delivery
         self._blind = blind
         self._clock = clock
+        self._stopping = stopping
 
     def run(self, query: ViewQuery, queries: int) -> tuple[int, int]:
         """Go on with a reading, or begin one when it is time; return the rows read and the records that were new.
@@ -63,7 +66,7 @@ class SnapshotReading:
                 delivered += self._deliver(query, whole)
                 place = Place("", query.place(whole[-1]).key)
             self._keep(query, place, began, done)
-            if done:
+            if done or self._stopping():
                 break
         return rows, delivered
 

@@ -15,7 +15,7 @@ from anchor.errors import AnchorError, ChainUnavailable, TransactionRejected
 from anchor.receipt import LogEntry
 from anchor.tiles import TileLog
 from bridge.services import submission
-from bridge.services.anchoring import LogDiverged
+from bridge.services.anchoring import AnchoringService, LogDiverged
 from bridge.storage import evidence
 from bridge.storage.database import read_transaction
 from bridge.storage.evidence import DatabaseTiles
@@ -161,6 +161,29 @@ def test_one_process_at_a_time_runs_it(world: World) -> None:
     assert world.anchoring.run().skipped
     leases.release("anchoring", "another process")
     assert world.anchoring.run().logged == 1
+
+
+def test_a_process_that_ends_leaves_the_rest_to_the_next_run(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(7):
+        world.store(number)
+    drains = []
+    drain = AnchoringService.drain
+
+    def counted(self: AnchoringService, limit: int) -> int:
+        drains.append(limit)
+        return drain(self, limit)
+
+    monkeypatch.setattr(AnchoringService, "drain", counted)
+    stopped = AnchoringService(
+        world.engine, world.keyring, world.chain, world.signer, HOSPITAL_A, world.clock,
+        submitter=world.submitter(HOSPITAL_A), shard="2026", batch=3, stopping=lambda: len(drains) == 1,
+    )  # fmt: skip
+    run = stopped.run()
+    assert (run.logged, run.published) == (3, ())
+    assert world.anchoring.status().pending == 4
+    run = world.anchoring.run()
+    assert (run.logged, run.skipped) == (4, False)
+    assert run.published[0].size == 7
 
 
 def test_a_new_shard_begins_with_the_last_checkpoint_of_the_old_one(world: World) -> None:

@@ -17,6 +17,7 @@ from bridge.cli import COMMANDS, main, yiqiao
 from tests.node_home import ORG, adt, make_home
 
 HELP_SECONDS = 0.4
+COMMAND_SECONDS = 240  # hung, not slow: a command needs two seconds of processor time, which a busy machine gives late
 
 
 def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -25,7 +26,7 @@ def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProce
         capture_output=True,
         text=True,
         env={**os.environ, **environment},
-        timeout=60,
+        timeout=COMMAND_SECONDS,
         check=False,
     )
 

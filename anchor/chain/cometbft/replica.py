@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import tempfile
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -56,12 +55,12 @@ class Replica:
         self._options = options
         self._key = key
         self._log = log
-        self._stopping = threading.Event()
+        self._stopping = False
         self._comet: CometProcess | None = None
 
     def stop(self) -> None:
         """Make ``run`` return; safe from a signal handler and from other threads."""
-        self._stopping.set()
+        self._stopping = True  # no event: a handler that sets one may wait for itself
         if self._comet is not None:
             self._comet.terminate()  # which ends its connections in order, and with them the server
 
@@ -104,7 +103,7 @@ class Replica:
             binary, self._options.home, ["--proxy_app", address], on_log=self._comet_log, on_end=server.stop
         )
         self._comet = comet
-        if self._stopping.is_set():
+        if self._stopping:
             comet.terminate()
         self._log("info", f"cometbft started as process {comet.pid}")
         try:
@@ -115,7 +114,7 @@ class Replica:
         finally:
             self._comet = None
             comet.close()
-        if self._stopping.is_set():
+        if self._stopping:
             return ""
         if comet.contradiction:
             why = f"this replica contradicts the other validators and was stopped: {comet.contradiction}"
