@@ -18,7 +18,8 @@ be in the ledger's log for every member to see.
 Two signed checkpoints of one log that cannot both be right are kept, with who showed them, and raise an alarm that
 stays until an operator acknowledges it: a member shows them to the others, and the host has no answer. A checkpoint
 that the ledger's host will not prove to belong to the ledger it shows here is no such pair yet; it is an alarm until
-it is proven.
+it is proven. On a replicated ledger this member's own replica is what would prove it: one that is behind the others, as
+after each restart, is waited for.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ BROKEN_RULES = "broken-rules"
 """The ledger's transactions do not give what its host has signed; both an outcome and a kind of contradiction."""
 ALARMS = frozenset({"conflict", SHRUNK, "invalid", UNPROVEN, CLOCK, BROKEN_RULES})
 """Outcomes of a look that an operator has to see."""
+REACHED_WITHIN_SECONDS = 60
+"""How long after another member showed it this member's own, healthy replica may take to a checkpoint: several blocks."""
 LOOK_NOTED_SECONDS = 60
 """How often a look is noted that found what the one before had found."""
 
@@ -151,6 +154,8 @@ class WitnessService:
             waiting = witness_store.heard(conn, self._origin)
         runs = []
         for each in waiting:
+            if self._still_to_come(each):
+                continue
             run = self.observe(each.note, each.source)
             problem = run.detail if run.outcome == UNPROVEN else ""
             with write_transaction(self._engine) as conn:
@@ -158,6 +163,14 @@ class WitnessService:
             if run.outcome != "invalid":  # anybody can show bytes; they are no fault of the ledger's
                 runs.append(run)
         return runs
+
+    def _still_to_come(self, heard: Heard) -> bool:
+        """Whether a replicated ledger's other members are merely ahead of the replica that this member reads."""
+        if not self._chain.lag_seconds:
+            return False
+        health = self._chain.health()
+        late = int(self._clock()) - heard.heard > REACHED_WITHIN_SECONDS
+        return heard.size > health.log_size and not (late and health.ok)
 
     def _note_look(self, run: WitnessRun) -> None:
         """Note what came of a look, so that every process of the node can tell; seldom where nothing has changed."""

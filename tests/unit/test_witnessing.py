@@ -15,6 +15,7 @@ from anchor.checkpoint import SignedCheckpoint
 from anchor.errors import ChainUnavailable, VerificationError
 from anchor.gm import PrivateKey, sm3
 from bridge.services.gossip import MAX_HEADER_CHARACTERS, CheckpointGossip
+from bridge.services.witnessing import REACHED_WITHIN_SECONDS
 from bridge.storage import witness_store
 from bridge.storage.database import read_transaction
 from tests.evidence_world import AUTHORITY, CHAIN, HOSPITAL_A, HOSPITAL_B, World, keys
@@ -240,6 +241,42 @@ def test_a_checkpoint_the_host_will_not_prove_is_an_alarm_until_it_does(world: W
     host.shown = None
     assert not world.witness.run().alarm
     assert world.witness.status().unproven == ()
+
+
+@pytest.mark.parametrize(
+    ("seconds", "healthy", "outcome"),
+    [
+        pytest.param(0, True, "unchanged", id="a block behind"),
+        pytest.param(REACHED_WITHIN_SECONDS, True, "unchanged", id="at the bound"),
+        pytest.param(REACHED_WITHIN_SECONDS + 1, True, "unproven", id="level with the others by its own account"),
+        pytest.param(REACHED_WITHIN_SECONDS + 1, False, "unchanged", id="catching up, which health reports"),
+    ],
+)
+def test_a_replica_that_is_behind_the_others_is_waited_for(
+    world: World, host: Host, seconds: int, healthy: bool, outcome: str
+) -> None:
+    world.witness.run()
+    behind, condition = world.chain.checkpoint(), replace(world.chain.health(), ok=healthy)
+    world.store(5)
+    world.anchoring.run()
+    gossip = CheckpointGossip(world.engine, CHAIN, HOSPITAL_A, world.clock)
+    assert gossip.hear(base64.b64encode(world.chain.checkpoint()).decode(), HOSPITAL_B)
+
+    def refuse(size1: int, size2: int) -> list[bytes]:
+        raise VerificationError("the ledger's log has no tree of that size")
+
+    host.shown, host.consistency_proof = behind, refuse  # type: ignore[attr-defined]
+    host.lag_seconds, host.health = 5.0, lambda: condition  # type: ignore[attr-defined]
+    world.clock.now += seconds
+    assert world.witness.run().outcome == outcome
+    assert bool(world.witness.status().unproven) == (outcome == "unproven")
+
+    host.shown = None  # the replica has arrived
+    del host.consistency_proof, host.health  # type: ignore[attr-defined]
+    assert world.witness.run().outcome == "cosigned"
+    world.witness.run()
+    with read_transaction(world.engine) as conn:
+        assert witness_store.heard(conn, checkpoint.ledger_origin(CHAIN)) == [], "what was waited for was compared"
 
 
 def test_what_is_heard_is_compared_by_the_job_and_kept_when_it_contradicts(world: World) -> None:
