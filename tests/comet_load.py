@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from anchor import transaction
@@ -11,10 +13,11 @@ from anchor.chain.client import TransactionResult
 from anchor.chain.cometbft.client import CometChain
 from anchor.chain.embedded_store import LedgerFile
 from anchor.errors import ChainError
+from anchor.gm import PrivateKey
 from tests.comet_network import Network, Node, wait_until
 from tests.ledger_consortium import CHAIN, sign_key
 
-ATTEMPTS = 5
+ATTEMPTS = 50
 """Times a transaction is tried: its sender's number may have been taken by the load, its node may be restarting."""
 
 
@@ -26,6 +29,8 @@ class Load:
         self.org = org or node.org
         self.acknowledged: dict[str, int] = {}
         self.errors: list[str] = []
+        self.key = sign_key(self.org)
+        self._turn = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
@@ -35,43 +40,61 @@ class Load:
         try:
             while not self._stop.is_set():
                 try:
-                    first = chain.next_seq(self.org)
-                    results = chain.submit([endpoint(self.org, first + n) for n in range(5)])
+                    with self._turn:
+                        self._submit(chain)
                 except ChainError:
                     self._stop.wait(0.2)
-                    continue
-                self.acknowledged |= {one.tx_id: one.index for one in results if one.ok and one.index is not None}
-                self.errors += [one.code for one in results if not one.ok and one.code != "bad-sequence"]
         finally:
             chain.close()
+
+    def _submit(self, chain: CometChain) -> None:
+        first = chain.next_seq(self.org)
+        results = chain.submit([endpoint(self.org, first + n, self.key) for n in range(5)])
+        self.acknowledged |= {one.tx_id: one.index for one in results if one.ok and one.index is not None}
+        self.errors += [one.code for one in results if not one.ok and one.code != "bad-sequence"]
+
+    @contextmanager
+    def between_batches(self) -> Iterator[None]:
+        """Hold the load back while its member does something else; what it had sent has its answer before."""
+        with self._turn:
+            yield
 
     def stop(self) -> None:
         self._stop.set()
         self._thread.join()
 
 
-def signed(org: str, type: str, seq: int, body: dict[str, Any]) -> bytes:
+def signed(org: str, type: str, seq: int, body: dict[str, Any], key: PrivateKey | None = None) -> bytes:
+    expires = int(time.time()) + 300
     return transaction.build(
-        chain=CHAIN, type=type, sender=org, key=sign_key(org), seq=seq, expires=int(time.time()) + 300, body=body
+        chain=CHAIN, type=type, sender=org, key=key or sign_key(org), seq=seq, expires=expires, body=body
     )
 
 
-def endpoint(org: str, seq: int) -> bytes:
-    return signed(org, "membership.endpoint", seq, {"endpoint": f"https://moved.invalid/{seq}"})
+def endpoint(org: str, seq: int, key: PrivateKey | None = None) -> bytes:
+    return signed(org, "membership.endpoint", seq, {"endpoint": f"https://moved.invalid/{seq}"}, key)
 
 
-def say(through: Node, org: str, type: str, body: dict[str, Any]) -> TransactionResult:
-    """Have a member's transaction committed through a node, beside the load."""
+def tell(
+    through: Node, org: str, type: str, body: dict[str, Any], key: PrivateKey | None = None
+) -> TransactionResult:
+    """Submit a member's transaction through a node, beside the load, until it has its number; return the outcome."""
     chain = CometChain(through.url, timeout_seconds=10)
     try:
         for _ in range(ATTEMPTS):
-            (result,) = chain.submit([signed(org, type, chain.next_seq(org), body)])
+            (result,) = chain.submit([signed(org, type, chain.next_seq(org), body, key)])
             if result.code != "bad-sequence":
                 break
-        assert result.ok, result
         return result
     finally:
         chain.close()
+
+
+def say(through: Node, org: str, type: str, body: dict[str, Any], key: PrivateKey | None = None) -> TransactionResult:
+    """Have a member's transaction committed through a node, beside the load."""
+    result = tell(through, org, type, body, key)
+    assert result.ok, result
+    return result
 
 
 def submit_one(node: Node) -> None:

@@ -93,7 +93,8 @@ def main(folder: Path) -> int:
         crash(when)
     if settings.get("lie"):
         lie()
-    replica = Replica(options, sign_key(settings["org"]), lambda level, text: print(level, text, flush=True))
+    key = sign_key(settings["org"], settings.get("sign_key", 1))
+    replica = Replica(options, key, lambda level, text: print(level, text, flush=True))
     signal.signal(signal.SIGTERM, lambda *_: replica.stop())
     try:
         reason = replica.run()

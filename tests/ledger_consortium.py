@@ -44,9 +44,9 @@ def key(*name: object) -> PrivateKey:
     return PrivateKey.from_bytes(sm3(repr(name).encode())[:31].rjust(32, b"\x01"))
 
 
-def sign_key(member: str) -> PrivateKey:
-    """Return a member's first signing key."""
-    return key(member, "sign")
+def sign_key(member: str, number: int = 1) -> PrivateKey:
+    """Return a member's signing key; later ones have higher numbers."""
+    return key(member, "sign") if number == 1 else key(member, "sign", number)
 
 
 def encrypt_key(member: str) -> PrivateKey:

@@ -17,7 +17,7 @@ from typing import Any
 import requests
 
 READY_WITHIN_SECONDS = 120.0  # a cold start of four nodes on two cores takes about fifteen, on two busy ones a minute
-STOP_WITHIN_SECONDS = 20.0  # a node finishes what it has in hand; well above its own drain bound
+STOP_WITHIN_SECONDS = 90.0  # a node finishes what it has in hand; well above its own drain bound, also of tests
 COMMAND_WITHIN_SECONDS = 120.0
 MLLP_WITHIN_SECONDS = 15.0
 CALL_WITHIN_SECONDS = 15.0

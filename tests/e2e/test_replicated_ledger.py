@@ -35,7 +35,7 @@ IDLE_SECONDS = 180.0
 QUICK = {
     "anchoring": {"period_seconds": 1.0},
     "witness": {"period_seconds": 1.0},
-    "worker": {"idle_seconds": 0.05},
+    "worker": {"idle_seconds": 0.05, "drain_seconds": 60.0},  # a bound: a busy machine stops five nodes slowly
     "exchange": {"register_seconds": 1.0},  # which the authority audits, and so anchors: not half a minute later
 }
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import base64
 import secrets
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from anchor import genesis
+from anchor import checkpoint, genesis, transaction
 from anchor.chain.cometbft import node_files
+from anchor.chain.cometbft.client import CometChain
 from anchor.chain.embedded_replay import check_ledger
+from anchor.contracts import member_keys, nodes
 from anchor.light_block import validator_address
-from tests.comet_load import Load, check_acknowledged, headers, say, settle
-from tests.comet_network import Network, Node, registration, require_cometbft, wait_until
+from anchor.transaction import Code
+from tests.comet_load import Load, check_acknowledged, headers, say, settle, tell
+from tests.comet_network import WAIT_SECONDS, Network, Node, registration, require_cometbft, wait_until
 from tests.ledger_consortium import (
     AUTHORITY,
     CHAIN,
@@ -28,11 +32,14 @@ from tests.ledger_consortium import (
     STRANGER,
     admit,
     member,
+    sign_key,
 )
 
 pytestmark = [pytest.mark.service, pytest.mark.slow]
 
 ORGS = (AUTHORITY, HOSPITAL_A, HOSPITAL_B, PAYER, OBSERVER)
+OVERLAP_SECONDS = 30
+"""For which a replaced signing key stays good: longer than its replacement takes to be committed."""
 
 
 def founded(nodes: Sequence[Node]) -> bytes:
@@ -88,7 +95,7 @@ def peers(node: Node) -> set[str]:
         rpc.close()
 
 
-def test_admission_a_new_validator_key_and_suspension_under_load(network: Network) -> None:
+def test_admission_new_keys_and_suspension_under_load(network: Network) -> None:
     first, second, third, payer, observer = network.nodes
     loads = [Load(second), Load(third, OBSERVER)]
     try:
@@ -107,6 +114,9 @@ def test_admission_a_new_validator_key_and_suspension_under_load(network: Networ
         )
         wait_until(lambda: signs(newcomer, first), "a vote of the newcomer")
 
+        rotate_signing_key(second, loads[0])
+        wait_until(lambda: signs(second, first), "a vote of the member with the new signing key")
+
         before = third.identity
         rotate(third)
         wait_until(lambda: validators(first).get(third.identity.key.hex()) == 10, "the new key among the validators")
@@ -122,6 +132,8 @@ def test_admission_a_new_validator_key_and_suspension_under_load(network: Networ
         payer.kill()
         payer.start()  # it dials again, and is not let in
         wait_until(lambda: payer.identity.node not in peers(first), "the suspended member shut out")
+
+        check_bound(second, loads[0])
     finally:
         for load in loads:
             load.stop()
@@ -132,6 +144,53 @@ def test_admission_a_new_validator_key_and_suspension_under_load(network: Networ
     for node in (first, observer, newcomer):
         assert check_acknowledged(node, loads) > 0
     assert check_ledger(newcomer.ledger, network.genesis) == []
+
+
+def rotate_signing_key(node: Node, load: Load) -> None:
+    """Replace a member's SM2 key: on the ledger, in the hands of its load, for its validator's key and its replica."""
+    old, new = sign_key(node.org), sign_key(node.org, 2)
+    with load.between_batches():  # the others' load goes on
+        now = int(time.time())
+        record = member_keys.key_record(new.public_key, "sign", since=now)
+        proof = member_keys.prove_possession(CHAIN, node.org, [record], new)
+        retire = {"id": old.public_key.key_id, "until": now + OVERLAP_SECONDS}
+        say(node, node.org, "membership.rotate-key", {"key": record, "proof": proof, "retire": retire})
+        load.key = new
+    say(node, node.org, "node.register", registration(node), new)
+    node.settings["sign_key"] = 2
+    node.kill()
+    node.start()
+
+
+def check_bound(node: Node, load: Load) -> None:
+    """The new SM2 key vouches for the validator's key and that for the member; the old one is good for nothing."""
+    old, new = sign_key(node.org), sign_key(node.org, 2)
+
+    def refused() -> bool:
+        outcome = tell(node, node.org, "membership.endpoint", {"endpoint": "https://old.invalid"}, old)
+        return outcome.code == Code.UNKNOWN_KEY
+
+    wait_until(refused, "the end of the old key", OVERLAP_SECONDS + WAIT_SECONDS)
+    acknowledged = len(load.acknowledged)
+    wait_until(lambda: len(load.acknowledged) > acknowledged, "the load under the new key")
+    chain = CometChain(node.url)
+    try:
+        bound = chain.state(f"node/{node.org}")
+        assert bound is not None
+        assert bound["key"] == node.identity.key.hex()
+        assert chain.state(f"node-key/{bound['key']}") == {"org": node.org}
+        committed = chain.transaction(bound["tx"])
+        assert committed is not None
+        tx = transaction.parse(committed.envelope)
+        assert tx.key == new.public_key.key_id
+        new.public_key.verify(tx.signed_bytes, tx.signature)
+        nodes.check_registration(CHAIN, node.org, tx.body)
+        assert {"org": node.org, "key": bound["key"], "power": 10} in (chain.state("validators") or {})["set"]
+        newest = checkpoint.parse(chain.checkpoint())
+        (own,) = newest.by(node.org)
+        checkpoint.verify_signature(newest.checkpoint, own, new.public_key)
+    finally:
+        chain.close()
 
 
 def rotate(node: Node) -> None:
