@@ -75,9 +75,7 @@ def endpoint(org: str, seq: int, key: PrivateKey | None = None) -> bytes:
     return signed(org, "membership.endpoint", seq, {"endpoint": f"https://moved.invalid/{seq}"}, key)
 
 
-def tell(
-    through: Node, org: str, type: str, body: dict[str, Any], key: PrivateKey | None = None
-) -> TransactionResult:
+def tell(through: Node, org: str, type: str, body: dict[str, Any], key: PrivateKey | None = None) -> TransactionResult:
     """Submit a member's transaction through a node, beside the load, until it has its number; return the outcome."""
     chain = CometChain(through.url, timeout_seconds=10)
     try:

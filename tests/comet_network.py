@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -13,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -249,12 +248,6 @@ def comet_genesis(genesis: bytes, validators: Sequence[Node], folder: Path) -> b
     parsed = parse(genesis)
     named = [node_files.Validator(node.org, node.identity.key, 10) for node in validators]
     return node_files.genesis_document(chain=parsed.chain, time=parsed.time, validators=named, app_state=state)
-
-
-def copy_of(network_node: Node, target: Path) -> Node:
-    """Return a stopped node's copy in another folder."""
-    shutil.copytree(network_node.folder, target)
-    return replace(network_node, folder=target, process=None)
 
 
 @contextmanager

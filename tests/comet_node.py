@@ -14,6 +14,7 @@ from anchor.chain.cometbft.replica import Replica, ReplicaOptions
 from anchor.errors import ChainError
 from anchor.ledger import BlockResult
 from anchor.protobuf import Message
+from bridge.stop_signals import on_stop_signal
 from tests.ledger_consortium import sign_key
 
 
@@ -95,7 +96,7 @@ def main(folder: Path) -> int:
         lie()
     key = sign_key(settings["org"], settings.get("sign_key", 1))
     replica = Replica(options, key, lambda level, text: print(level, text, flush=True))
-    signal.signal(signal.SIGTERM, lambda *_: replica.stop())
+    on_stop_signal(replica.stop)
     try:
         reason = replica.run()
     except ChainError as error:

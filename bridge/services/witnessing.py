@@ -59,7 +59,7 @@ BROKEN_RULES = "broken-rules"
 ALARMS = frozenset({"conflict", SHRUNK, "invalid", UNPROVEN, CLOCK, BROKEN_RULES})
 """Outcomes of a look that an operator has to see."""
 REACHED_WITHIN_SECONDS = 60
-"""How long after another member showed it this member's own, healthy replica may take to a checkpoint: several blocks."""
+"""How long this member's own, healthy replica may take to a checkpoint that another showed it: several blocks."""
 LOOK_NOTED_SECONDS = 60
 """How often a look is noted that found what the one before had found."""
 

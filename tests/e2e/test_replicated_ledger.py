@@ -205,7 +205,9 @@ def test_a_pilot_moves_with_every_transaction_and_receipt_and_an_observer_follow
     check_follower(it)
     check_new_validator_key(it, new)
 
-    for port in [int(_setting(node, "rpc_port")) for node in it.nodes]:
+    for node in it.nodes:
+        port = int(_setting(node, "rpc_port"))
+        wait_for(lambda port=port: listeners(port), f"the RPC of {node.name}'s replica", SECONDS)
         assert listeners(port) == {"0100007F"}  # 127.0.0.1
     check_heartbeat(it)
     it.stop()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from anchor.chain.cometbft.client import CometChain
-from anchor.chain.cometbft.replica import HALTED_FILE
+from anchor.chain.cometbft.replica import HALTED_FILE, SOCKET_FILE
 from anchor.chain.embedded_replay import check_ledger
 from tests.comet_load import Load, check_acknowledged, settle, submit_one
 from tests.comet_network import Network, require_cometbft, wait_until
@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.service, pytest.mark.slow]
 ORGS = (AUTHORITY, HOSPITAL_A, HOSPITAL_B, PAYER)
 ROUNDS = int(os.environ.get("YIQIAO_KILL_ROUNDS", "6"))
 """Rounds of kill -9; 50 take some four minutes (pytest --timeout=900)."""
+LONG_NAME = "net-" * 30
+"""A folder whose path is longer than that of a UNIX socket may be."""
 CUT_SECONDS = 8
 """How long the network is split: many rounds of consensus, and less than CometBFT waits for a silent peer."""
 
@@ -30,7 +32,7 @@ CUT_SECONDS = 8
 @pytest.fixture
 def network(tmp_path: Path) -> Iterator[Network]:
     require_cometbft()
-    with Network(tmp_path / "net", genesis_bytes(), ORGS) as four:
+    with Network(tmp_path / LONG_NAME, genesis_bytes(), ORGS) as four:
         four.start()
         four.wait_for_height(2)
         yield four
@@ -159,6 +161,7 @@ def test_a_crash_between_finalising_and_committing_loses_and_doubles_nothing(net
         assert victim.process is not None
         assert victim.process.wait(60) == -9
         victim.process = None
+        assert (victim.home / SOCKET_FILE).is_socket()  # left behind where the next start replaces it
         del victim.settings["crash"]
         victim.start()
         network.wait_for_height(network.nodes[0].height() + 3, [victim])

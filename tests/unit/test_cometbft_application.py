@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import socket
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 
 from anchor import checkpoint, genesis, merkle, transaction
+from anchor.chain.cometbft.application import Application
 from anchor.chain.cometbft.packing import (
     MAX_PACK_BYTES,
     MAX_PACK_ENVELOPES,
@@ -20,13 +23,14 @@ from anchor.chain.cometbft.packing import (
     unpack,
 )
 from anchor.chain.cometbft.replica_store import ReplicaStore
+from anchor.chain.cometbft.server import AbciServer
 from anchor.chain.embedded import EmbeddedChain
 from anchor.chain.embedded_replay import check_ledger
 from anchor.errors import ChainCorrupt, FormatError
 from anchor.state_tree import verify_state_proof
 from anchor.transaction import MAX_ENVELOPE_BYTES
 from tests.cometbft_oracle import oracle
-from tests.fake_consensus import ApplicationFailed, FakeConsensus, encoded_state
+from tests.fake_consensus import ApplicationFailed, Connection, FakeConsensus, encoded_state
 from tests.ledger_consortium import (
     AUTHORITY,
     CHAIN,
@@ -345,6 +349,29 @@ class TestSocket:
         answers = [chain.mempool.receive() for _ in range(501)]
         assert [one.echo.message for one in answers[:500]] == [f"{n}" * 50 for n in range(500)]
         assert answers[500].WhichOneof("value") == "flush"
+
+    @pytest.mark.parametrize("folder", ["short", "f" * 200])
+    def test_the_socket_that_a_killed_replica_left_is_replaced(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str
+    ) -> None:
+        home = tmp_path / folder
+        home.mkdir()
+        monkeypatch.chdir(home)  # as CometBFT is started: it names the socket from there
+        left = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        left.bind("abci.sock")
+        left.close()
+        store = open_store(home)
+        with AbciServer(home / "abci.sock", Application(store)) as server:
+            assert (home / "abci.sock").stat().st_mode & 0o777 == 0o600
+            thread = threading.Thread(target=server.run)
+            thread.start()
+            caller = Connection(Path("abci.sock"))
+            assert caller.call("echo", message="here").message == "here"
+            caller.close()
+            server.stop()
+            thread.join()
+        store.close()
+        assert not (home / "abci.sock").exists()
 
     def test_a_connection_that_goes_away_disturbs_no_other(self, chain: FakeConsensus) -> None:
         chain.mempool.close()

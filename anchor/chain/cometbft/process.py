@@ -44,14 +44,15 @@ def find_binary(name: str = BINARY) -> str:
             f"the program {name} is not installed: "
             "go install github.com/cometbft/cometbft/cmd/cometbft@v0.38.25, or name its path in the settings"
         )
-    return found
+    return str(Path(found).absolute())
 
 
 class CometProcess:
-    """One running CometBFT node. ``on_end`` is called, from a thread of this class, when it has ended or failed.
+    """One running CometBFT node, with ``home`` as its working directory.
 
-    Afterwards ``failure`` says why, and ``contradiction`` is not empty when trying again cannot help: what this node
-    computes is not what the validators have signed.
+    ``on_end`` is called, from a thread of this class, when it has ended or failed. Afterwards ``failure`` says why, and
+    ``contradiction`` is not empty when trying again cannot help: what this node computes is not what the validators
+    have signed.
     """
 
     def __init__(self, binary: str, home: Path, arguments: Sequence[str], *, on_log: OnLog, on_end: Callable[[], None]):
@@ -60,7 +61,8 @@ class CometProcess:
         self.failure = ""
         self.contradiction = ""
         self._process = subprocess.Popen(  # noqa: S603 - the operator's own binary, no shell
-            [binary, "start", "--home", str(home), *arguments],
+            [binary, "start", "--home", str(home.absolute()), *arguments],
+            cwd=home,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

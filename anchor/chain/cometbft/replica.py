@@ -8,7 +8,6 @@ it again but the operator. The other members go on without it.
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,9 @@ from anchor.gm import PrivateKey
 
 HALTED_FILE = "halted.json"
 """Below CometBFT's folder: why a replica stopped for good, {"reason"}."""
+
+SOCKET_FILE = "abci.sock"
+"""Where the two processes meet: below CometBFT's folder, the owner's alone and CometBFT's working directory."""
 
 Log = Callable[[str, str], None]
 """Called with a level ("info", "warning", "error") and a sentence."""
@@ -89,14 +91,12 @@ class Replica:
             snapshot_interval=options.snapshot_interval,
             on_misbehaviour=self._misbehaviour,
         )
-        # Not below the home: the path of a UNIX socket has at most 107 bytes.
-        with tempfile.TemporaryDirectory(prefix="yiqiao-abci-") as folder:
-            try:
-                with AbciServer(Path(folder) / "abci.sock", application) as server:
-                    node_files.write_config(options.home, options.node)
-                    return self._serve(server, binary, f"unix://{folder}/abci.sock")
-            finally:
-                application.close()
+        try:
+            with AbciServer(options.home / SOCKET_FILE, application) as server:
+                node_files.write_config(options.home, options.node)
+                return self._serve(server, binary, f"unix://{SOCKET_FILE}")
+        finally:
+            application.close()
 
     def _serve(self, server: AbciServer, binary: str, address: str) -> str:
         comet = CometProcess(

@@ -7,6 +7,7 @@ connection in turn is served for a bounded time, so that a flood of CheckTx does
 
 from __future__ import annotations
 
+import os
 import selectors
 import socket
 import time
@@ -24,6 +25,8 @@ MAX_MESSAGE_BYTES = 100 * 1024 * 1024
 """Bytes: CometBFT's own bound (libs/protoio, abci maxMsgSize)."""
 TURN_SECONDS = 0.02
 """How long one connection is served before the others get their turn."""
+MAX_SOCKET_PATH_BYTES = 103
+"""Bytes of a UNIX socket's path that every system takes (``sun_path``: 108 on Linux, 104 elsewhere, NUL included)."""
 _CHUNK = 1 << 18
 _FLUSH_ABOVE = 1 << 20
 
@@ -38,7 +41,8 @@ class Handler(Protocol):
 class AbciServer:
     """Serves one application on a UNIX socket until stopped or until the application cannot go on.
 
-    Whoever may open the socket can make the replica do anything: its directory is the owner's alone.
+    A socket that a killed replica left at ``path`` is replaced; on Linux the path may be of any length. Whoever may
+    open the socket can make the replica do anything: its directory is the owner's alone.
     """
 
     def __init__(self, path: str | Path, application: Handler) -> None:
@@ -52,7 +56,7 @@ class AbciServer:
         self._wake, self._woken = socket.socketpair()
         self._wake.setblocking(False)
         try:
-            self._listener.bind(str(self._path))
+            _bind(self._listener, self._path)
             self._path.chmod(0o600)
             self._listener.listen(8)
             self._listener.setblocking(False)
@@ -131,6 +135,18 @@ class AbciServer:
         with suppress(OSError):
             connection.answer(write_response(ResponseException(str(error))), flush=True)
         raise error
+
+
+def _bind(listener: socket.socket, path: Path) -> None:
+    """Bind to a path: the kernel bounds its text and not its place, so a long one is named from its folder on."""
+    if len(os.fsencode(path)) <= MAX_SOCKET_PATH_BYTES:
+        listener.bind(str(path))
+        return
+    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        listener.bind(f"/proc/self/fd/{folder}/{path.name}")
+    finally:
+        os.close(folder)
 
 
 class _Connection:
