@@ -32,7 +32,7 @@ from bridge.tokens import create_token
 from bridge.wiring import Node, load_signer, open_node, prepare_database
 
 CHAIN = "scenario"
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 QUICK_JOBS = """
 [anchoring]
 period_seconds = 1.0
@@ -237,7 +237,7 @@ class NodeConsortium:
             node.kill()
 
 
-def wait_for(look: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+def wait_for(look: Callable[[], Any], what: str, seconds: float = 90.0) -> Any:
     """Call ``look`` until it gives something true; fails naming ``what``."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.comet_network import require_cometbft
 
-DEMO_WITHIN_SECONDS = 280
+DEMO_WITHIN_SECONDS = 550
 
 
 @pytest.mark.slow

@@ -24,7 +24,7 @@ from tests.comet_network import require_cometbft
 from tests.ledger_consortium import org
 from tests.node_consortium import wait_for
 
-pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(900)]
 
 CHAIN = "moving"
 ROLES = ("authority", "hospital", "hospital", "payer")

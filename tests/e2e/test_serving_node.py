@@ -19,8 +19,8 @@ from bridge.settings import Settings
 from bridge.tokens import create_token
 from tests.node_home import adt, make_home
 
-READY_SECONDS = 60.0
-STOP_SECONDS = 25.0
+READY_SECONDS = 120.0
+STOP_SECONDS = 60.0
 
 
 def free_ports(count: int) -> list[int]:

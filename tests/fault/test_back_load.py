@@ -55,7 +55,7 @@ def taken(settings: Settings) -> int:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     settings = make_home(tmp_path / "home")
     file = write(tmp_path / "adt.hl7", KILLED_MESSAGES)

@@ -87,7 +87,7 @@ def states(node: DemoNode) -> dict[str, str]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_sigterm_under_load_loses_nothing_and_every_patient_keeps_its_order(tmp_path: Path) -> None:
     node = made(tmp_path)
     stop = threading.Event()

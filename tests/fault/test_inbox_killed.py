@@ -23,7 +23,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_nothing_acknowledged_is_lost_or_doubled(stores: Stores) -> None:
     acknowledged: set[int] = set()
     chance = random.Random(20261123)
