@@ -11,8 +11,10 @@ import json
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -26,8 +28,17 @@ from fhir_adapters.identifiers.gb11643 import check_character
 from tests.network_link import Link
 from tests.node_consortium import NodeConsortium, ServedNode, store, wait_for
 
+BEHIND_SECONDS = 90.0  # how far an event that was queued on a busy machine may come after its request
+DAY_SECONDS = 86_400
 ACCESS_LOG = Path(__file__).parent / "access_log"
 HOSPITALS = ("a", "b", "c", "s")
+DECIDED, EXPORTED, IMPORTED = ("110113", "0"), ("110106", "0"), ("110107", "0")  # DICOM audit event type, outcome
+DENIED, NOT_IMPORTED, INTERRUPTED = ("110113", "8"), ("110107", "8"), ("110107", "4")
+ASKED = [("access.request", "b")]
+PERMITTED = [*ASKED, ("access.permit", "a")]
+RELEASED = [*PERMITTED, ("access.release", "a"), ("access.receive", "b")]
+REFUSED = [*ASKED, ("access.deny", "a")]
+BROKEN_GLASS = [("access.emergency", "b"), *RELEASED[1:]]
 REASON = "昏迷送医，无法取得同意"
 PRACTITIONER = "值班医师欧阳测试"
 _SURNAMES = "赵钱孙李周吴郑王冯陈褚卫蒋沈韩杨朱秦尤许何吕施张"
@@ -69,6 +80,23 @@ class Person:
             "identifier": [{"system": ID_CARD_SYSTEM, "value": self.number}],
         }  # fmt: skip
         return [patient, observation, condition]
+
+
+@dataclass(frozen=True)
+class Told:
+    """What is known of a request afterwards: the ledger's (type, sender), the AuditEvents' (type, outcome) at a and b.
+
+    The ledger's are in its order; AuditEvents are sorted, for two of one millisecond have no order.
+    """
+
+    ledger: list[tuple[str, str]]
+    a: list[tuple[str, str]] = field(default_factory=list)
+    b: list[tuple[str, str]] = field(default_factory=list)
+
+
+NOTHING = Told([])
+HANDED_OVER = Told(RELEASED, a=sorted([DECIDED, EXPORTED]), b=[IMPORTED])
+TURNED_DOWN = Told(REFUSED, a=[DENIED], b=[NOT_IMPORTED])
 
 
 class ScenarioConsortium(NodeConsortium):
@@ -131,6 +159,16 @@ class ScenarioConsortium(NodeConsortium):
         with self.recorded(org) as node:
             return node.exchange.lookup(ID_CARD_SYSTEM, person.number, purpose, practitioner=PRACTITIONER, **more)
 
+    @contextmanager
+    def asked_once(self) -> Iterator[None]:
+        """Let no lookup of this process be taken up again by its node for a day: what it leaves stays as it is."""
+        with (
+            mock.patch("bridge.services.exchange.SEND_ATTEMPTS", 1),
+            mock.patch("bridge.services.exchange.MIN_PAUSE_SECONDS", DAY_SECONDS),
+            mock.patch("bridge.services.exchange.MAX_PAUSE_SECONDS", DAY_SECONDS),
+        ):
+            yield
+
     def state(self, key: str) -> dict[str, Any] | None:
         """Return a value of the ledger's state, read at the ledger's host."""
         with self.authority.opened() as node:
@@ -144,6 +182,33 @@ class ScenarioConsortium(NodeConsortium):
             if body["body"].get("request") == request:
                 found.append((body["type"], names[body["sender"]]))
         return found
+
+    def told(self, request: str) -> Told:
+        """Return what the ledger and both sides' audit trails say of a request from b to a."""
+        a, b = (sorted((code, outcome) for code, outcome, _ in self.audits(name, request)) for name in ("a", "b"))
+        return Told(self.transactions(request), a, b)
+
+    def leaves(self, request: str, expected: Told) -> None:
+        """Check what a request left on the ledger and in both audit trails; a ledger that is behind is waited for."""
+        deadline = time.monotonic() + BEHIND_SECONDS
+        while (found := self.told(request)) != expected and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert found == expected
+
+    def kept(self, request: str) -> int:
+        """Return how many records b keeps from a request."""
+        statement = f"SELECT count(*) FROM received_record WHERE request_id = '{request}'"
+        return int(self.scalar("b", statement))
+
+    def refusals(self, name: str) -> list[tuple[str, str]]:
+        """Return (claimed org, reason) of every refused signature in a node's audit trail."""
+        with self[name].opened() as node:
+            events = [version.resource() for version in node.records.of_subject("node", ["AuditEvent"])]
+        return [
+            (each["agent"][0]["who"]["identifier"]["value"], each["outcomeDesc"].removeprefix("request refused: "))
+            for each in events
+            if each.get("outcomeDesc", "").startswith("request refused: ")
+        ]
 
     def accesses(self) -> list[str]:
         """Return every access.* transaction as text, to see whether there are more."""

@@ -192,8 +192,10 @@ class ExchangeService:
         self._watch.charge(caller, access_request.parse(request).statement["practitioner"])
         try:
             return self._release.answer(request, caller)
-        except DisclosureRefused:
+        except DisclosureRefused as error:
             self._watch.denied(caller)
+            if error.code in access_request.UNAUTHENTIC:  # no decision, which would have recorded itself
+                self._watch.refused(caller, error.code)
             time.sleep(until_grid(time.monotonic() - began))
             raise
 

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import http.client
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from bridge.errors import PeerUnavailable
+from bridge.peer_signature import sign_headers
 from bridge.pki import tls_certificates as tls
 from bridge.pki.tls_identity import AUTHORITIES, CERTIFICATE, KEY, TlsIdentity
+from bridge.wiring import load_signer
 from tests.node_consortium import NodeConsortium, ServedNode, wait_for
 
 pytestmark = pytest.mark.slow
+
+NOBODYS_PAGE = f"/exchange/v1/requests/{'0' * 32}/pages/0"  # 403 to a member, 401 to anybody else
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +142,71 @@ def test_a_renewed_certificate_is_taken_up_without_a_restart(consortium: NodeCon
         return der == renewed.public_bytes(tls.serialization.Encoding.DER)
 
     wait_for(served, "the renewed certificate")
+
+
+class OpenConnection:
+    """One TLS connection of a member to another's node, which is never opened again."""
+
+    def __init__(self, client: ServedNode, server: ServedNode) -> None:
+        identity = client.settings.tls_identity()
+        self._client, self._server = client, server
+        self._http = http.client.HTTPSConnection(
+            "127.0.0.1", server.peer_port, timeout=30, context=context(identity, identity.directory / AUTHORITIES)
+        )
+        self._http.connect()
+        self._http.auto_open = 0
+
+    def ask(self) -> int | None:
+        """Send a freshly signed request; return the answer's status, None when the connection is closed."""
+        headers = sign_headers(
+            "GET", self._server.endpoint + NOBODYS_PAGE, b"", org=self._client.org,
+            key=load_signer(self._client.settings).sign, audience=self._server.org, now=int(time.time()),
+        )  # fmt: skip
+        try:
+            self._http.request("GET", NOBODYS_PAGE, headers=headers)
+            answer = self._http.getresponse()
+            answer.read()
+        except (OSError, http.client.HTTPException):
+            return None
+        return answer.status
+
+    def close(self) -> None:
+        self._http.close()
+
+
+def opened(consortium: NodeConsortium, name: str) -> OpenConnection:
+    """Return a connection of "s" on which a node has answered; one that changes its workers is waited for."""
+
+    def look() -> OpenConnection | None:
+        try:
+            connection = OpenConnection(consortium["s"], consortium[name])
+        except OSError:
+            return None
+        if connection.ask() == connection.ask() == 403:
+            return connection
+        connection.close()
+        return None
+
+    found: OpenConnection = wait_for(look, f"{name} taking requests of s", 60)
+    return found
+
+
+def test_a_suspension_ends_the_connections_that_are_open(consortium: NodeConsortium) -> None:
+    """Each request is checked against the ledger, so the next one is refused; the channel itself is cut after it."""
+    names = ("authority", "a")
+    connections = {name: opened(consortium, name) for name in names}
+    try:
+        consortium.suspend("s")
+        for connection in connections.values():
+            assert connection.ask() in (401, None)
+        for name, connection in connections.items():
+            wait_for(lambda connection=connection: connection.ask() is None, f"the end of the connection to {name}", 90)
+    finally:
+        for connection in connections.values():
+            connection.close()
+        consortium.reinstate("s")
+    for name in names:
+        opened(consortium, name).close()
 
 
 def test_a_suspended_members_certificate_is_refused_until_it_is_reinstated(consortium: NodeConsortium) -> None:
