@@ -14,6 +14,8 @@ from bridge.log import get_logger, where
 from bridge.outcomes import FHIR_JSON, INTERNAL_TEXT, RETRY_AFTER_SECONDS, operation_outcome, outcome_for
 from bridge.routes.certificates import certificates_blueprint
 from bridge.routes.consents import consent_blueprints
+from bridge.routes.console import NAME as CONSOLE
+from bridge.routes.console import console_blueprint, problem_page
 from bridge.routes.directory import directory_blueprint
 from bridge.routes.exchange import exchange_blueprint
 from bridge.routes.fhir import fhir_blueprint
@@ -29,7 +31,7 @@ from bridge.routes.reviews import reviews_blueprint
 from bridge.routes.soap import soap_blueprint
 from bridge.wiring import Node
 
-#: this service answers with data, never with pages: nothing may frame, sniff, cache or run anything of it
+#: nothing may frame, sniff, cache or run anything of this service; its few pages name their own style sheet
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
@@ -73,6 +75,7 @@ def _blueprints(node: Node, surface: Surface) -> list:  # type: ignore[type-arg]
             messages_blueprint(node),
             soap_blueprint(node),
             *consent_blueprints(node),
+            console_blueprint(node),
         ]
         surfaces += [reviews_blueprint(node), patients_blueprint(node), releases_blueprint(node)]
     if surface == "peer" or not node.settings.peer_tls.enabled:
@@ -91,6 +94,8 @@ def _answer_error(error: Exception) -> Response:
             "request failed", status=outcome.status, error=type(error).__name__, request=_request_id(),
             route=str(request.url_rule or ""), at=where(error), **detail,
         )  # fmt: skip
+    if request.blueprint == CONSOLE:
+        return problem_page(outcome)
     response = Response(operation_outcome(outcome), outcome.status, content_type=FHIR_JSON)
     if outcome.status == 401:
         response.headers["WWW-Authenticate"] = "Bearer"

@@ -32,6 +32,7 @@ PERMISSIONS = frozenset(
         "operations.read",
         "audit.read",
         "consent.write",
+        "consent.desk",
         "consent.deliver",
         "review.write",
         "patient.view",

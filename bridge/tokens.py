@@ -31,14 +31,14 @@ ROLE_PERMISSIONS: dict[str, frozenset[str]] = {
     "sender": frozenset({"messages.submit"}),
     "fhir-sender": frozenset({"fhir.write"}),
     "monitor": frozenset({"operations.read"}),
-    "registrar": frozenset({"fhir.read", "fhir.search", "consent.write"}),
+    "registrar": frozenset({"fhir.read", "fhir.search", "consent.write", "consent.desk"}),
     "messenger": frozenset({"consent.deliver"}),
     "privacy-officer": frozenset({"fhir.read", "fhir.search", "review.write", "patient.view", "audit.read"}),
     "portal": frozenset({"patient.view", "consent.write"}),
     "operator": frozenset(
         {
             *("fhir.read", "fhir.search", "messages.submit", "messages.inspect", "operations.read", "ledger.read"),
-            *("consent.write", "review.write", "patient.view", "audit.read"),
+            *("consent.write", "consent.desk", "review.write", "patient.view", "audit.read"),
         }
     ),
 }

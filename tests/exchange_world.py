@@ -293,7 +293,7 @@ class World:
         return self[org].parts.exchange.lookup(ID_CARD_SYSTEM, person, purpose, **more)
 
     def grant(self, *, patient: str = "p1", to: Sequence[str] = (B,), seconds: int = 3600, **more: Any) -> Any:
-        from bridge.services.consent import GrantTerms
+        from bridge.services.grant_terms import GrantTerms
 
         now = int(self.clock())
         terms = GrantTerms(

@@ -16,8 +16,8 @@ import click
 from bridge.commands.node import home_option, json_option
 
 if TYPE_CHECKING:
-    from bridge.services.consent import Grant
     from bridge.services.decision import Exclusion
+    from bridge.services.grant_settlement import Grant
     from bridge.services.grant_terms import GrantTerms
 
 _ID = re.compile(r"[0-9a-f]{32}")

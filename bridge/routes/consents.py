@@ -1,9 +1,9 @@
 """Patients' consents over HTTP: recorded, confirmed, changed and withdrawn as FHIR Consent (IHE PCF).
 
 ``POST /fhir/Consent`` makes a draft, or a grant at once where the node asks for no confirmation and the Consent is
-"active"; ``POST …/$confirm`` takes the one-time code, the signature or the number of the form; ``PUT`` changes the
-terms, or ends the grant with status "inactive". ``POST /consent/v1/deliveries`` is for the system that tells patients
-their codes, and for nobody else.
+"active"; ``POST …/$confirm`` takes the one-time code, the signature (of what ``GET …/$statement`` gives) or the number
+of the form; ``PUT`` changes the terms, or ends the grant with status "inactive". ``POST /consent/v1/deliveries`` is for
+the system that tells patients their codes, and for nobody else.
 """
 
 from __future__ import annotations
@@ -66,6 +66,15 @@ def _fhir(node: Any) -> Blueprint:
         given = node.consent.of_consent(id)
         node.consent.confirm(given.id, **_parameters("code", "signature", "paper"))
         return _answer(node, given.consent, "operation", 200)
+
+    @blueprint.get("/<id>/$statement")
+    @requires("consent.write")
+    def statement(id: str) -> Response:
+        """The bytes that the patient or the guardian signs to confirm a draft."""
+        given, by = node.consent.of_consent(id), principal()
+        patient = f"Patient/{given.patient}"
+        node.audit.record("operation", client=Party(by.id, by.name), patient=patient, resource=given.consent)
+        return Response(node.consent.statement(given.id), content_type="application/json")
 
     @blueprint.post("/<id>/$remind")
     @requires("consent.write")

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bridge.services.audit_event import USCC_SYSTEM
+from bridge.services.consent_words import PURPOSES, both
 
 REQUEST_SYSTEM = "urn:yiqiao:request"
 STYLE = (
@@ -29,12 +30,6 @@ _WHAT = {
     "110110": ("erased", "销毁"),
     "rest": ("read or changed here", "在本机构查阅或变更"),
 }
-_PURPOSE = {
-    "TREAT": ("treatment", "诊疗"), "ETREAT": ("emergency treatment", "急诊抢救"), "BTG": ("emergency", "紧急调阅"),
-    "CAREMGT": ("care management", "健康管理"), "PATRQT": ("at your request", "本人要求"),
-    "HPAYMT": ("payment", "费用结算"), "COVERAGE": ("insurance", "保险"), "HOPERAT": ("operations", "运营管理"),
-    "PUBHLTH": ("public health", "公共卫生"), "HRESCH": ("research", "科研"),
-}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +117,7 @@ def page(accesses: Sequence[Access], *, institution: str, made: str) -> str:
 
 def _row(access: Access) -> str:
     what = _WHAT.get(access.what, (access.what, ""))
-    purposes = [" / ".join(_PURPOSE.get(code, (code,))) for code in access.purposes]
+    purposes = [both(PURPOSES, code) for code in access.purposes]
     if access.authorisation == "emergency":
         authorisation = f"emergency, reviewed / 紧急调阅，须复核 {access.request or ''}"
     else:

@@ -11,7 +11,6 @@ then.
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 import uuid
@@ -23,15 +22,14 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Connection, Engine, Row, Table, select
 
 from anchor import canonical
-from anchor.errors import ChainError, ChainUnavailable, TransactionRejected
 from anchor.gm import sm3
 from anchor.receipt import commitment
-from anchor.transaction import Code
-from bridge.errors import Conflict, DisclosureRefused, InvalidRequest, KeyDestroyed, NotFound
+from bridge.errors import Conflict, InvalidRequest, KeyDestroyed, NotFound
 from bridge.services.confirmation import Confirmations, terms_statement
 from bridge.services.consent_resource import consent_resource
 from bridge.services.decision import GrantFacts
-from bridge.services.grant_terms import Confirmation, GrantTerms
+from bridge.services.grant_settlement import Grant, GrantSettlement, grant_of
+from bridge.services.grant_terms import Confirmation, GrantTerms, birth_date
 from bridge.services.pseudonyms import SYSTEMS, normalised
 from bridge.storage.database import read_transaction, write_transaction
 from bridge.storage.exchange import ReceivedRecord
@@ -54,17 +52,6 @@ LIVE = frozenset({"active", "amending", "pending"})
 _CONSENT_STATUS = {"draft": "proposed", "revoking": "inactive", "revoked": "inactive", "refused": "rejected"}
 
 _RECEIVED: Table = ReceivedRecord.__table__  # type: ignore[attr-defined]
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    """A grant as this node has it. ``state``: draft, pending, active, amending, revoking, revoked, refused."""
-
-    id: str
-    patient: str
-    consent: str
-    state: str
-    tx_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +79,8 @@ class ConsentService:
         confirmations: Confirmations | None = None,
     ) -> None:
         self._engine, self._records, self._store = engine, records, GrantStore(engine, keyring)
-        self._submitter, self._chain, self._org, self._clock = submitter, chain, org, clock
+        self._org, self._clock = org, clock
+        self._settlement = GrantSettlement(engine, self._store, submitter, chain, self._reject_consent, clock)
         self.rules = rules or ConsentRules()
         self.confirmations = confirmations or Confirmations(engine, keyring, clock=clock)
 
@@ -135,7 +123,7 @@ class ConsentService:
         """
         if self.rules.confirmation_required and terms.confirmation is None:
             raise InvalidRequest("this node takes no grant without the patient's confirmation / 须先由患者确认授权")
-        return self._to_ledger(self._new(patient, terms, "pending"))
+        return self._settlement.to_ledger(self._new(patient, terms, "pending"))
 
     def propose(self, patient: str, terms: GrantTerms) -> Grant:
         """Record a draft and make a one-time code for its confirmation; nothing is granted yet."""
@@ -167,7 +155,14 @@ class ConsentService:
             if row.state != "draft":
                 raise Conflict("only a draft waits for confirmation / 授权不在待确认状态")
             self._retell(connection, row, terms.confirmed(confirmation), "pending")
-        return self._to_ledger(Grant(grant_id, row.patient_id, f"Consent/{row.consent_id}", "pending"))
+        return self._settlement.to_ledger(Grant(grant_id, row.patient_id, f"Consent/{row.consent_id}", "pending"))
+
+    def statement(self, grant_id: str) -> bytes:
+        """Return the bytes that the patient or the guardian signs to confirm a draft; raises ``NotFound``."""
+        with read_transaction(self._engine) as connection:
+            row = self._store.row(connection, grant_id)
+            terms = GrantTerms.read(self._store.detail(connection, row)["terms"])
+        return terms_statement(grant_id, self._org, f"Patient/{row.patient_id}", terms)
 
     def _new(self, patient: str, terms: GrantTerms, state: str) -> Grant:
         terms.check()
@@ -210,7 +205,9 @@ class ConsentService:
             if row.state not in ("active", "amending"):
                 raise Conflict("only a grant in force can be changed / 仅生效中的授权可变更")
             self._retell(connection, row, terms, "amending")
-        return self._to_ledger(Grant(grant_id, row.patient_id, f"Consent/{row.consent_id}", "amending", row.tx_id))
+        return self._settlement.to_ledger(
+            Grant(grant_id, row.patient_id, f"Consent/{row.consent_id}", "amending", row.tx_id)
+        )
 
     def revoke(self, grant_id: str) -> Grant:
         """End a grant: here at once, on the ledger with the next block.
@@ -224,16 +221,13 @@ class ConsentService:
                 raise Conflict("the grant has ended already / 授权已终止")
             self._store.set(connection, grant_id, int(self._clock()), state="revoking")
             self._end_consent(connection, row)
-        return self._to_ledger(Grant(grant_id, row.patient_id, f"Consent/{row.consent_id}", "revoking", row.tx_id))
+        return self._settlement.to_ledger(
+            Grant(grant_id, row.patient_id, f"Consent/{row.consent_id}", "revoking", row.tx_id)
+        )
 
     def settle(self) -> int:
         """Bring what the ledger has not answered for to it; return how many grants were settled."""
-        settled = 0
-        for grant_id, state in self._store.waiting():
-            with suppress(DisclosureRefused):  # noted as refused
-                self._submit(grant_id, state)
-            settled += 1
-        return settled
+        return self._settlement.settle()
 
     # --- telling
 
@@ -253,12 +247,12 @@ class ConsentService:
     def grants_of(self, patient: str) -> list[Grant]:
         """Return a patient's grants, newest first."""
         with read_transaction(self._engine) as connection:
-            return [_grant(row) for row in self._store.of_patients(connection, [patient])]
+            return [grant_of(row) for row in self._store.of_patients(connection, [patient])]
 
     def of_consent(self, consent_id: str) -> Grant:
         """Return the grant of a Consent; raises ``NotFound``."""
         with read_transaction(self._engine) as connection:
-            return _grant(self._store.of_consent(connection, consent_id))
+            return grant_of(self._store.of_consent(connection, consent_id))
 
     def counts(self, states: Sequence[str]) -> dict[str, int]:
         """Return how many grants are in each of these states."""
@@ -275,9 +269,7 @@ class ConsentService:
         for the wrong one.
         """
         resource = self._records.read("Patient", patient).resource()
-        terms.check_guardian(
-            resource.get("birthDate"), age_of_consent=self.rules.age_of_consent, now=int(self._clock())
-        )
+        terms.check_guardian(birth_date(resource), age_of_consent=self.rules.age_of_consent, now=int(self._clock()))
         if terms.guardian is None:
             return
         kind, _, id = terms.guardian.partition("/")
@@ -316,71 +308,16 @@ class ConsentService:
 
     def _end_consent(self, connection: Connection, row: Row[Any]) -> None:
         """Store the Consent's next version, inactive."""
-        consent = {**self._records.read("Consent", row.consent_id).resource(), "status": "inactive"}
+        self._change_status(connection, row, "inactive")
+
+    def _reject_consent(self, connection: Connection, row: Row[Any]) -> None:
+        """Store the Consent's next version, rejected: the ledger took no such grant."""
+        with suppress(KeyDestroyed, NotFound):  # of a patient erased meanwhile
+            self._change_status(connection, row, "rejected")
+
+    def _change_status(self, connection: Connection, row: Row[Any], status: str) -> None:
+        consent = {**self._records.read("Consent", row.consent_id).resource(), "status": status}
         self._records.put(connection, consent, _lineage(self._org, consent), f"Patient/{row.patient_id}")
-
-    # --- the ledger
-
-    def _to_ledger(self, grant: Grant) -> Grant:
-        try:
-            return self._submit(grant.id, grant.state)
-        except ChainError:
-            return grant
-
-    def _submit(self, grant_id: str, state: str) -> Grant:
-        if state == "revoking":
-            return self._submit_revocation(grant_id)
-        with read_transaction(self._engine) as connection:
-            row = self._store.row(connection, grant_id)
-        tx_id = self._arrived(row)
-        if tx_id is not None:  # an earlier submission whose answer was lost
-            return self._settled(grant_id, state, "active", tx_id=tx_id)
-        body = {
-            "grant": grant_id,
-            "grantees": json.loads(row.grantees),
-            "purposes": json.loads(row.purposes),
-            "until": row.valid_until,
-            "commitment": row.commitment,
-        }
-        kind = "consent.grant" if state == "pending" else "consent.amend"
-        try:
-            result = self._submitter.submit(kind, body if kind == "consent.amend" else {**body, "from": row.valid_from})
-        except TransactionRejected as error:
-            tx_id = self._arrived(row)
-            if tx_id is not None:  # the job of another process brought it there between the two
-                return self._settled(grant_id, state, "active", tx_id=tx_id)
-            self._settled(grant_id, state, "refused")
-            raise DisclosureRefused(error.code, f"the ledger refused the grant: {error} / 账本拒绝了授权") from error
-        return self._settled(grant_id, state, "active", tx_id=result.tx_id)
-
-    def _arrived(self, row: Row[Any]) -> str | None:
-        """Return the transaction with which the ledger has these very terms, None when it has not."""
-        found = self._chain.state(f"grant/{row.grant_id}")
-        return str(found["tx"]) if found is not None and found["commitment"] == row.commitment else None
-
-    def _submit_revocation(self, grant_id: str) -> Grant:
-        found = self._chain.state(f"grant/{grant_id}")
-        if found is None or found["status"] != "active":  # never got there, or an answer was lost
-            return self._settled(grant_id, "revoking", "revoked", revoke_tx_id=None if found is None else found["tx"])
-        try:
-            result = self._submitter.submit("consent.revoke", {"grant": grant_id})
-        except TransactionRejected as error:
-            if error.code != Code.GRANT_REVOKED:
-                raise ChainUnavailable("the ledger did not take the revocation; it is tried again") from error
-            return self._settled(grant_id, "revoking", "revoked")
-        return self._settled(grant_id, "revoking", "revoked", revoke_tx_id=result.tx_id)
-
-    def _settled(self, grant_id: str, before: str, state: str, **values: Any) -> Grant:
-        """Note what the ledger answered, unless the grant has been changed again meanwhile."""
-        with write_transaction(self._engine) as connection:
-            if self._store.row(connection, grant_id).state == before:
-                self._store.set(connection, grant_id, int(self._clock()), state=state, **values)
-            return _grant(self._store.row(connection, grant_id))
-
-
-def _grant(row: Row[Any]) -> Grant:
-    transaction = row.revoke_tx_id or row.tx_id
-    return Grant(row.grant_id, row.patient_id, f"Consent/{row.consent_id}", row.state, transaction)
 
 
 def _facts(row: Row[Any], terms: GrantTerms) -> GrantFacts:

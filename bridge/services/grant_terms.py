@@ -18,6 +18,8 @@ from typing import Any, Literal
 
 from bridge.errors import InvalidRequest
 from bridge.services.decision import CATEGORIES, CATEGORY_OF_TYPE, PURPOSES, ROLES, Exclusion
+from fhir_adapters.identifiers import ID_CARD_SYSTEM
+from fhir_adapters.identifiers.gb11643 import check_resident_id
 
 CHINA_TIME = timezone(timedelta(hours=8))
 CONFIDENTIALITY_LABELS = frozenset("ULMNRV")
@@ -164,6 +166,18 @@ class GrantTerms:
     def confirmed(self, confirmation: Confirmation) -> GrantTerms:
         """Return the same terms with the confirmation in them."""
         return replace(self, confirmation=confirmation)
+
+
+def birth_date(patient: Mapping[str, Any]) -> str | None:
+    """Return a Patient's birth date as far as it is known: the record's, or else the identity card number's."""
+    if patient.get("birthDate"):
+        return str(patient["birthDate"])
+    for identifier in patient.get("identifier", ()):
+        if identifier.get("system") == ID_CARD_SYSTEM:
+            read = check_resident_id(str(identifier.get("value", "")))
+            if read.valid:
+                return read.birth_date
+    return None
 
 
 def end_of_day(day: date) -> int:

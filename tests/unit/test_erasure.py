@@ -18,8 +18,8 @@ from anchor.trust import Trust
 from anchor.verify import verify_receipt
 from bridge.cli import yiqiao
 from bridge.errors import Conflict, InvalidRequest, KeyDestroyed, NotFound
-from bridge.services.consent import GrantTerms
 from bridge.services.erasure import ErasureService
+from bridge.services.grant_terms import GrantTerms
 from bridge.settings import load_settings
 from bridge.storage.database import read_transaction, transact
 from bridge.storage.disclosures import DisclosureStore

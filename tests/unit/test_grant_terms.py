@@ -12,7 +12,9 @@ import pytest
 
 from bridge.errors import InvalidRequest
 from bridge.services.decision import Exclusion, Scope, covers
-from bridge.services.grant_terms import Confirmation, GrantTerms
+from bridge.services.grant_terms import Confirmation, GrantTerms, birth_date
+from fhir_adapters.identifiers import ID_CARD_SYSTEM
+from fhir_adapters.identifiers.gb11643 import check_character
 
 NOW = 1_790_000_000  # 2026-09-21
 DAY = 86_400
@@ -151,3 +153,23 @@ def test_a_sensitive_grant_covers_its_labels_and_nothing_else() -> None:
     assert not covers(scope, resource(labels=("PSY",)))
     assert not covers(Scope(None, frozenset()), resource(labels=("HIV",)))
     assert covers(scope, {"resourceType": "Patient"})
+
+
+CHILD_NUMBER = "11010520160504001" + check_character("11010520160504001")
+
+
+@pytest.mark.parametrize(
+    ("patient", "found"),
+    [
+        pytest.param({"birthDate": "2016-05", "identifier": []}, "2016-05", id="as recorded"),
+        pytest.param({"identifier": [{"system": ID_CARD_SYSTEM, "value": CHILD_NUMBER}]}, "2016-05-04", id="number"),
+        pytest.param(
+            {"birthDate": "2016", "identifier": [{"system": ID_CARD_SYSTEM, "value": CHILD_NUMBER}]}, "2016", id="both"
+        ),
+        pytest.param({"identifier": [{"system": ID_CARD_SYSTEM, "value": "110105201605040000"}]}, None, id="misread"),
+        pytest.param({"identifier": [{"system": "urn:mrn", "value": CHILD_NUMBER}]}, None, id="another number"),
+        pytest.param({}, None, id="nothing known"),
+    ],
+)
+def test_when_a_patient_was_born(patient: dict[str, Any], found: str | None) -> None:
+    assert birth_date(patient) == found
