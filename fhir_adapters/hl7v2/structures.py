@@ -137,8 +137,8 @@ def _fits(node: Node, name: str) -> bool:
     if name in node.group.once:
         return name not in node.names
     opens = node.group.opens
-    if name not in opens or name in node.names:
-        return False
+    if name not in opens or name in node.names or (name == opens[0] and node.children):
+        return False  # what has begun without its first segment is over when that comes: it would be another's
     return len(opens) == 1 or not any(later in node.names for later in opens[opens.index(name) + 1 :])
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-OURS, EQUIVALENT, THEIRS, APART, OPEN = "ours", "equivalent", "theirs", "not mapped", "not judged"
-"""Ours says it better; both say it; theirs says it better (a known gap of ours); ours leaves it out; nobody looked."""
+OURS, EQUIVALENT, THEIRS, APART = "ours", "equivalent", "theirs", "not mapped"
+"""Ours says it better; both say it; theirs says it better (a known gap of ours); ours leaves it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,10 +176,89 @@ JUDGEMENTS = (
         absent=True,
     ),
     Judgement(
-        "single values",
-        OPEN,
-        "a handful each, of sample messages that fill every field of v2.8; not looked at one by one",
-        r".",
+        "values that no field says",
+        OURS,
+        "`onHold` false, a period from the time of the event, a sentence on why the converter made a Task",
+        r"^(Account\.guarantor\.onHold|Account\.servicePeriod\.|Task\.description)",
+        absent=True,
+    ),
+    Judgement(
+        "times moved to the converter's zone",
+        OURS,
+        "the sender's offset is kept; moved to another zone the day changes",
+        r"\.(issued|collectedPeriod\.(start|end))$",
+        absent=True,
+    ),
+    Judgement(
+        "accidents as Observations",
+        APART,
+        "ACC says where and how an accident was, for an insurer; its fields are reported",
+        r"^Observation\.(effectiveDateTime|valueString)$",
+        value=r"^(2014-03-17|vehicle acc?ident)$",
+        absent=True,
+    ),
+    Judgement(
+        "times of an allergy",
+        OURS,
+        "IAM-13, when it was reported, as the mapping guide has it; IAM-24 is reported",
+        r"^AllergyIntolerance\.recordedDate$",
+        absent=True,
+    ),
+    Judgement(
+        "one diagnosis told twice",
+        EQUIVALENT,
+        "one Condition for one code of a visit: its first time is kept, where theirs makes two Conditions",
+        r"^Condition\.onsetDateTime$",
+        absent=True,
+    ),
+    Judgement(
+        "notes put together",
+        EQUIVALENT,
+        "all notes of an appointment in its one comment; an instruction in the dosage's text",
+        r"^(Appointment\.comment|MedicationRequest\.dosageInstruction\.patientInstruction)$",
+        absent=True,
+    ),
+    Judgement(
+        "charges as dispenses, timings of vaccinations as orders",
+        APART,
+        "FT1 is a ChargeItem here, and TQ1 of a vaccination that was given says nothing new; their fields are reported",
+        r"^(MedicationDispense\.quantity\.unit|ServiceRequest\.quantityQuantity\.(unit|value))$",
+        absent=True,
+    ),
+    Judgement(
+        "the unit of days by its name",
+        EQUIVALENT,
+        "the code `d` of UCUM stands in both",
+        r"dispenseInterval\.unit$",
+        absent=True,
+    ),
+    Judgement(
+        "documents as Observations",
+        EQUIVALENT,
+        "the text of an MDM is the content of its DocumentReference here",
+        r"^Observation\.valueString$",
+        value=r"^(columnist|toilet)",
+        absent=True,
+    ),
+    Judgement(
+        "a ratio with a broken comparator",
+        OURS,
+        '`"` is no comparator (table 0523): the value is kept as it was sent',
+        r"^Observation\.valueRatio\.",
+        absent=True,
+    ),
+    Judgement(
+        "the original text of a unit",
+        EQUIVALENT,
+        "the unit's name is shown; its ninth component says the same",
+        r"^Specimen\.collection\.quantity\.unit$",
+        absent=True,
+    ),
+    Judgement(
+        "a repetition of a value in another visit's results",
+        EQUIVALENT,
+        "components of one Observation",
+        r"^Observation\.component\.valueQuantity\.value$",
         absent=True,
     ),
 )

@@ -15,6 +15,11 @@ Unit = Json
 UNIT_SYSTEMS = frozenset({"UCUM", "ISO", "ISO+", "ANS+", "ANSI+", "L"})
 """Names of coding systems under which UCUM terms are sent (table 0396 and habit); any other names one of its own."""
 
+LOCAL = "L"
+"""Name of the sender's own coding system (table 0396)."""
+
+PQ_TRANSLATION = "http://hl7.org/fhir/StructureDefinition/iso21090-PQ-translation"
+
 MAX_UNSIGNED = 2**31 - 1
 """Largest value of FHIR's integer types."""
 
@@ -53,10 +58,23 @@ def coded_unit(conv: Conversion, raw: str) -> Unit:
     code, title, system = parts[:3]
     if code and system and system.upper() not in UNIT_SYSTEMS:
         return {"unit": title or code, "system": code_system(conv.profile.base_url, system), "code": code}
+    return named_unit(conv, code, title)
+
+
+def named_unit(conv: Conversion, code: str, title: str) -> Unit:
+    """The unit fields of a code and its name, where no coding system of units but UCUM is meant."""
     made = unit_of(code or title)
-    if "code" in made and title:
+    if not title or not code or title == code:
+        return made
+    if "code" in made:
         made["unit"] = title
-    return made
+        return made
+    named = unit_of(title)  # a number of the sender's own for a unit: what people read is its name
+    own = {"system": code_system(conv.profile.base_url, LOCAL), "code": code}
+    if "code" in named:
+        named["extension"] = [{"url": PQ_TRANSLATION, "valueQuantity": own}]
+        return named
+    return {**named, **own}
 
 
 def composite(conv: Conversion, raw: str) -> Json | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fhir_adapters.hl7v2.context import ORIGINAL_TEXT, Conversion, Json
 from fhir_adapters.hl7v2.datatypes import attachments, concepts, timestamps
-from fhir_adapters.hl7v2.datatypes.quantities import UNIT_SYSTEMS, Unit, quantity, unit_of
+from fhir_adapters.hl7v2.datatypes.quantities import UNIT_SYSTEMS, Unit, named_unit, quantity, unit_of
 from fhir_adapters.hl7v2.message import NULL, Segment
 
 VALUE = 5
@@ -53,11 +53,7 @@ def unit(conv: Conversion, obx: Segment) -> Unit:
     if code and system and system.upper() not in UNIT_SYSTEMS:
         made = {"unit": title or code, "system": concepts.code_system(conv.profile.base_url, system), "code": code}
     else:
-        made = unit_of(code or title)
-        if "code" in made and title:
-            made["unit"] = title
-        elif code and title and title != code:
-            conv.not_mapped(obx, 6, 2)
+        made = named_unit(conv, code, title)
     for index in (3, 4):
         if parts[index] and parts[index] != NULL and conv.text(parts[index]) not in (code, title):
             conv.not_mapped(obx, 6, index + 1)
@@ -154,7 +150,7 @@ def _unit_beside(target: Json, own_unit: Unit) -> None:
     """A text value has no unit in FHIR; what OBX-6 said stays as an extension of the value."""
     holder = target.setdefault("_valueString", {})
     url = "http://hl7.org/fhir/StructureDefinition/iso21090-PQ-translation"
-    quantity_of_text = {key: value for key, value in own_unit.items() if key in ("unit", "system", "code")}
+    quantity_of_text = {key: value for key, value in own_unit.items() if key != "value"}
     holder.setdefault("extension", []).append({"url": url, "valueQuantity": quantity_of_text})
 
 

@@ -41,7 +41,7 @@ class Setting:
 
 
 def patient_nodes(segments: list[Segment], structure: Group) -> Iterator[Node]:
-    """The PATIENT groups of a message that have a PID.
+    """The PATIENT groups of a message, each with its PID.
 
     Raises:
         ParseError: the first has none, or there is no group at all.
@@ -49,8 +49,21 @@ def patient_nodes(segments: list[Segment], structure: Group) -> Iterator[Node]:
     groups = list(group_segments(segments, structure).groups("PATIENT"))
     if not groups or groups[0].first("PID") is None:
         raise ParseError("a required segment is missing", "PID")
-    # What stands before a later PID without one of its own is remarked on as not mapped.
-    return (group for group in groups if group.first("PID") is not None)
+    return _named(groups)
+
+
+def _named(groups: list[Node]) -> Iterator[Node]:
+    """Give a group without a PID the one before it: another visit, or prior results, of the same patient."""
+    sent: tuple[Segment, list[str]] | None = None
+    for place, group in enumerate(groups):
+        own = group.first("PID")
+        if own is not None and place + 1 < len(groups):
+            sent = own, list(own.fields)  # mapping takes the fields
+        elif own is None and sent is not None:
+            pid, fields = sent
+            group.segments.insert(0, Segment(pid.name, pid.index, list(fields), pid.sent))
+            group.names.add("PID")
+        yield group
 
 
 def setting(conv: Conversion, group: Node, status: str = "") -> Setting:

@@ -19,12 +19,14 @@ _ABOUT_STATUS = frozenset({"I14", "I15"})
 """Events that say how a referral stands and need not tell it whole."""
 
 _ORDER = Group("ORDER", ("ORC", "OBR"), many=many("NTE"), groups=(TIMING, OBSERVATION))
+# REF_I12: an authorization stands before the patient, or with the procedure that was authorized.
+_PROCEDURE = Group("PROCEDURE", ("PR1",), many=many("ROL", "AUT", "CTD"))
 _PROVIDER = Group("PROVIDER", ("PRD",), many=frozenset({"CTD"}))
 STRUCTURE = Group(
     "REF",
     ("MSH", "RF1"),
     many=frozenset({"AUT", "CTD", "NTE"}),
-    groups=(_PROVIDER, patient(_ORDER, OBSERVATION)),
+    groups=(_PROVIDER, patient(_ORDER, OBSERVATION, _PROCEDURE)),
 )
 
 

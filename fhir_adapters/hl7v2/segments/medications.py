@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from fhir_adapters.hl7v2.context import Conversion, Json
 from fhir_adapters.hl7v2.datatypes import actors, concepts, demographics, timestamps
-from fhir_adapters.hl7v2.datatypes.quantities import measured, whole_number
+from fhir_adapters.hl7v2.datatypes.quantities import measured, quantity, unit_of, whole_number
 from fhir_adapters.hl7v2.datatypes.timing import Occasions
 from fhir_adapters.hl7v2.message import Segment
 from fhir_adapters.hl7v2.segments import dosage, medicines, order_control
@@ -50,6 +50,8 @@ class Layout:
     pharmacy: int = 0
     pharmacy_address: int = 0
     pharmacy_phone: int = 0
+    interval: int = 0
+    initial: int = 0
 
 
 LAYOUTS = {
@@ -67,6 +69,7 @@ LAYOUTS = {
         32,
         33,
         36,
+        interval=28,
     ),
     "RXE": Layout(
         medicines.Fields(2, 6, 25, 26, 33, 34),
@@ -82,6 +85,7 @@ LAYOUTS = {
         40,
         41,
         45,
+        initial=39,
     ),
     "RXG": Layout(
         medicines.Fields(4, 8, 17, 18, 23, 24, 19, 20, 21),
@@ -150,6 +154,16 @@ def request(
     return conv.keep(resource)
 
 
+def _first_and_next(conv: Conversion, supply: Json, detail: Segment, at: Layout) -> None:
+    """RXE-39: how much of it first; RXO-28: after how many days again."""
+    if at.initial and (amount := measured(conv, detail.peek(at.initial), detail.peek(at.dispense_units))) is not None:
+        detail.take(at.initial)
+        supply["initialFill"] = {"quantity": amount}
+    if at.interval and (days := quantity(conv.text(detail.peek(at.interval)), unit_of("d"))) is not None:
+        detail.take(at.interval)
+        supply["dispenseInterval"] = days
+
+
 def _supply(conv: Conversion, resource: Json, detail: Segment, at: Layout) -> None:
     """How much to dispense, how often again, by which pharmacy, and whether something else will do."""
     supply: Json = {}
@@ -157,6 +171,7 @@ def _supply(conv: Conversion, resource: Json, detail: Segment, at: Layout) -> No
         amount = measured(conv, detail.take(at.dispense), detail.take(at.dispense_units))
         if amount is not None:
             supply["quantity"] = amount
+    _first_and_next(conv, supply, detail, at)
     refills = whole_number(conv, detail.peek(at.refills)) if at.refills and detail.peek(at.refills) else None
     if refills is not None:
         detail.take(at.refills)
