@@ -156,8 +156,8 @@ def run_mllp(settings: Settings) -> None:
 
 def run_ledger(settings: Settings) -> None:
     """Run this node's replica of the ledger until SIGTERM."""
+    from bridge.node_keys import load_signer
     from bridge.replica_process import run_replica
-    from bridge.wiring import load_signer
 
     run_replica(settings, load_signer(settings).sign)
 

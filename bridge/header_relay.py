@@ -84,7 +84,7 @@ class HeaderRelay:
     @classmethod
     def between(cls, settings: Settings, key: PrivateKey) -> HeaderRelay:
         """Return a relay to two members: the authority, and another of the genesis file."""
-        from bridge.wiring import peer_rules
+        from bridge.ledger_wiring import peer_rules
 
         genesis = chain_genesis.parse(settings.path(settings.ledger.genesis).read_bytes())
         addresses = {str(each["org"]): str(each["endpoint"]) for each in genesis.members}

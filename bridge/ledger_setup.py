@@ -28,13 +28,14 @@ from anchor.errors import ChainError, FormatError
 from anchor.gm import sm3
 from bridge.errors import InvalidRequest, SettingsError
 from bridge.ledger_files import Card, LedgerFile, Peer, found, write_card
+from bridge.ledger_wiring import peer_rules
+from bridge.node_keys import Signer, load_signer
 from bridge.peer_signature import PeerAuth
 from bridge.replica_process import comet_home, prepare_home
 from bridge.services.peers import open_session
 from bridge.settings import Settings, load_settings
 from bridge.settings_file import change_settings
 from bridge.settings_rules import check_settings
-from bridge.wiring import Signer, load_signer, peer_rules
 
 DEFAULT_POWER = 10
 KEYS_BACKDATED_SECONDS = 60

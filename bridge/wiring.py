@@ -9,43 +9,36 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
 
-from requests import Session
 from sqlalchemy import Engine, make_url
 
-from anchor import genesis as chain_genesis
 from anchor.chain.client import ChainClient
-from anchor.chain.cometbft.client import CometChain
-from anchor.chain.embedded import EmbeddedChain
 from anchor.chain.followed import FollowedLedger
-from anchor.chain.remote import RemoteChain
-from anchor.gm import PrivateKey, self_test
-from bridge.errors import SettingsError
-from bridge.keys.decryption import DecryptionKeys
+from anchor.gm import self_test
+from bridge.exchange_wiring import add_exchange
 from bridge.keys.store import KeyStore, retired_keys
+from bridge.ledger_wiring import add_ledger, read_genesis
 from bridge.metrics import LedgerHealth
-from bridge.peer_signature import PeerAuth
+from bridge.node_keys import Signer, load_signer
 from bridge.pki.authority import CertificateAuthority
 from bridge.pki.tls_identity import TlsIdentity
 from bridge.profiles import ProfileBook
-from bridge.services.abuse import AbuseWatch, Limits
+from bridge.services.abuse import AbuseWatch
 from bridge.services.action_intake import ActionIntake
 from bridge.services.anchoring import AnchoringService
 from bridge.services.approvals import Approvals
 from bridge.services.audit import AuditService
 from bridge.services.audit_event import Party
-from bridge.services.consent import ConsentRules, ConsentService
+from bridge.services.consent import ConsentService
 from bridge.services.conversion import conversion
 from bridge.services.cosignatures import CosignatureExchange
-from bridge.services.decision import ApprovalRules
 from bridge.services.drop_folder import DropFolder
 from bridge.services.erasure import ErasureService
 from bridge.services.evidence_status import EvidenceStatusService, Thresholds
 from bridge.services.exchange import ExchangeService
-from bridge.services.exchange_parts import ExchangeParts, ExchangeTerms, assemble_exchange
+from bridge.services.exchange_parts import ExchangeParts
 from bridge.services.fhir_intake import FhirIntake
 from bridge.services.fhir_resolution import FhirResolver, resolving
 from bridge.services.file_intake import FileIntake
@@ -55,15 +48,14 @@ from bridge.services.ingest import DEFAULT_PROFILE, IngestService
 from bridge.services.integrity import IntegrityService
 from bridge.services.journey import JourneyService
 from bridge.services.ledger_facts import LedgerFacts
-from bridge.services.localisation import LocalisationClient, LocalisationIndex
+from bridge.services.localisation import LocalisationIndex
 from bridge.services.patient_view import PatientView
-from bridge.services.peers import MemberDirectory, PeerRules, Peers, open_session
+from bridge.services.peers import Peers
 from bridge.services.polling import ViewPoller
 from bridge.services.pseudonyms import PseudonymService
 from bridge.services.reading import ReadingService
 from bridge.services.receipts import ReceiptService
 from bridge.services.received_copies import ReceivedCopies
-from bridge.services.release_content import PageBounds
 from bridge.services.retention import RetentionService, RetentionTerms
 from bridge.services.reviews import ReviewService
 from bridge.services.search import SearchService
@@ -73,6 +65,7 @@ from bridge.services.timestamping import TimestampService, TimestampTerms, read_
 from bridge.services.witnessing import WitnessService
 from bridge.settings import Settings, load_settings
 from bridge.settings_rules import check_settings
+from bridge.source_profiles import load_profiles, profile_files
 from bridge.stopping import Stopping, never
 from bridge.storage.database import migrate, open_database
 from bridge.storage.inbox import Inbox, InboxBounds
@@ -82,27 +75,12 @@ from bridge.storage.nonces import NonceCache
 from bridge.storage.outbox import Outbox
 from bridge.storage.records import RecordStore
 from fhir_adapters import SourceProfile
-from fhir_adapters.codes import check_code_maps
-from fhir_adapters.errors import ProfileError
 
-FHIR_PATH = "/fhir"
 FHIR_WAIT_SECONDS = 10.0  # how long a client that writes FHIR waits for the worker before it is told to ask again
 REVOKED_PATH = "/certificates/v1/revoked"
 KEK = "kek.key"
 
 Clock = Callable[[], float]
-
-
-@dataclass(frozen=True, slots=True)
-class Signer:
-    """This node's identity on the ledger.
-
-    ``sign`` signs transactions, checkpoints and requests; ``decrypt`` opens releases.
-    """
-
-    org: str
-    sign: PrivateKey
-    decrypt: PrivateKey
 
 
 @dataclass(kw_only=True)
@@ -236,10 +214,10 @@ def _build(settings: Settings, clock: Clock, stopping: Stopping, resources: Exit
     parts["signer"] = load_signer(settings, keys)
     parts["profiles"] = ProfileBook(lambda: load_profiles(settings, keys), profile_files(settings))
     _add_stores(parts, resources)
-    _add_ledger(parts, resources)
+    add_ledger(parts, resources)
     _add_services(parts, resources)
     _add_evidence_status(parts)
-    _add_exchange(parts)
+    add_exchange(parts)
     return Node(**parts)
 
 
@@ -278,100 +256,6 @@ def _inbox_bounds(settings: Settings) -> InboxBounds:
 def _retention_terms(settings: Settings) -> RetentionTerms:
     terms = settings.retention
     return RetentionTerms(terms.stored_days, terms.failed_days, terms.stored_max_bytes)
-
-
-def _add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
-    settings: Settings = parts["settings"]
-    clock: Clock = parts["clock"]
-    signer: Signer = parts["signer"]
-    genesis = read_genesis(settings)
-    tls, rules = settings.tls_identity(), peer_rules(settings)
-    gossip = CheckpointGossip(parts["engine"], settings.ledger.chain, signer.org, clock)
-
-    def session(org: str) -> Session:
-        return gossip.listen(open_session(rules, tls, org, check_address=False), org)
-
-    chain = _chain(settings, signer, genesis, session, gossip, clock)
-    resources.callback(chain.close)
-    replay = FollowedLedger(settings.path(settings.ledger.path), genesis) if settings.observes else None
-    if replay is not None:
-        resources.callback(replay.close)
-    exchange = settings.exchange
-    facts = LedgerFacts(parts["engine"], chain, max_age_seconds=exchange.ledger_cache_seconds, clock=clock)
-    peers = Peers(
-        directory=MemberDirectory(facts),
-        org=signer.org,
-        key=signer.sign,
-        nonces=parts["nonces"],
-        rules=rules,
-        addresses={exchange.authority: exchange.authority_url} if exchange.authority else {},
-        tls=tls,
-        gossip=gossip,
-        clock=clock,
-    )
-    resources.callback(peers.close)
-    parts |= {
-        "chain": chain,
-        "replay": replay,
-        "ledger_health": LedgerHealth(chain),
-        "facts": facts,
-        "submitter": TransactionSubmitter(
-            chain, parts["leases"], signer.org, signer.sign, settings.ledger.chain, clock
-        ),
-        "gossip": gossip,
-        "peers": peers,
-        "cosignatures": CosignatureExchange(chain, peers, signer.org) if isinstance(chain, CometChain) else None,
-        "tls": tls,
-        "certificates": CertificateAuthority(
-            settings.path(settings.peer_tls.directory) / "authority", parts["keys"], settings.ledger.chain, clock
-        ),
-    }
-
-
-def peer_rules(settings: Settings) -> PeerRules:
-    """Return which addresses of members this node may dial."""
-    networks = tuple(ip_network(network) for network in settings.exchange.private_networks)
-    return PeerRules(https_only=settings.production, allow_local=not settings.production, networks=networks)
-
-
-def _chain(
-    settings: Settings,
-    signer: Signer,
-    genesis: bytes,
-    session: Callable[[str], Session],
-    gossip: CheckpointGossip,
-    clock: Clock,
-) -> ChainClient:
-    """Open the engine. The hosting member of a remote ledger is the one of the genesis file that has its address."""
-    ledger = settings.ledger
-    if ledger.engine == "embedded":
-        return EmbeddedChain(
-            settings.path(ledger.path),
-            genesis=genesis,
-            host_key=signer.sign,
-            host_org=signer.org,
-            clock=clock,
-            quorum=settings.witness.quorum or None,
-        )
-    if ledger.engine == "cometbft":
-        comet = settings.cometbft
-        return CometChain(
-            f"http://127.0.0.1:{comet.rpc_port}",
-            home=settings.path(comet.directory),
-            timeout_seconds=ledger.timeout_seconds,
-            clock=clock,
-        )
-    host = ledger_host(settings, genesis)
-    auth = PeerAuth(org=signer.org, key=signer.sign, audience=host, clock=clock, checkpoint=gossip.newest)
-    return RemoteChain(ledger.url, auth=auth, timeout_seconds=ledger.timeout_seconds, session=lambda: session(host))
-
-
-def ledger_host(settings: Settings, genesis: bytes) -> str:
-    """Return the org that hosts a remote ledger: ``ledger.host``, or the founding authority of the genesis file."""
-    if settings.ledger.host:
-        return settings.ledger.host
-    members = chain_genesis.parse(genesis).members
-    return str(next(member["org"] for member in members if "authority" in member["roles"]))
 
 
 def _add_services(parts: dict[str, Any], resources: ExitStack) -> None:
@@ -464,128 +348,3 @@ def _add_evidence_status(parts: dict[str, Any]) -> None:
             clock=parts["clock"],
         ),
     }
-
-
-def _add_exchange(parts: dict[str, Any]) -> None:
-    settings: Settings = parts["settings"]
-    signer: Signer = parts["signer"]
-    exchange = settings.exchange
-    terms = ExchangeTerms(
-        chain_id=settings.ledger.chain,
-        authority=exchange.authority,
-        scope=exchange.scope,
-        release_timeout_seconds=exchange.release_timeout_seconds,
-        quorum=settings.witness.quorum,
-        keys=parts["keys"],
-        consent=ConsentRules(
-            confirmation_required=(settings.consent.confirmation or ("required" if settings.production else "optional"))
-            == "required",
-            age_of_consent=settings.consent.age_of_consent,
-        ),
-        signature_anchors=settings.path(settings.consent.signature_anchors)
-        if settings.consent.signature_anchors
-        else None,
-        base_url=settings.node.endpoint.rstrip("/") + FHIR_PATH,
-        emergency_roles=frozenset(exchange.emergency_roles),
-        limits=Limits(exchange.member_requests, exchange.practitioner_requests, exchange.suspicious_failures),
-        pseudonyms_per_day=exchange.pseudonyms_per_day,
-        approval=ApprovalRules(frozenset(exchange.approval_purposes), exchange.approval_sensitive),
-        pages=PageBounds(exchange.page_records, exchange.page_bytes),
-    )
-    shared = (
-        *("engine", "keyring", "records", "chain", "submitter", "anchoring", "audit", "signing", "peers", "facts"),
-        "clock",
-    )
-    built = assemble_exchange(
-        terms,
-        signer=signer,
-        decryption=DecryptionKeys(parts["keys"], signer.decrypt),
-        **{name: parts[name] for name in shared},
-    )
-    erasure = ErasureService(
-        parts["engine"],
-        parts["keyring"],
-        parts["inbox"],
-        consent=built.consent,
-        localisation=_localisation(parts, built.index),
-        audit=parts["audit"],
-        anchoring=parts["anchoring"],
-        clock=parts["clock"],
-    )
-    parts |= {
-        "pseudonyms": built.pseudonyms,
-        "localisation": built.index,
-        "consent": built.consent,
-        "exchange": built.exchange,
-        "reviews": built.reviews,
-        "watch": built.watch,
-        "patient_view": PatientView(
-            parts["engine"],
-            parts["records"],
-            parts["search"],
-            parts["receipts"],
-            parts["anchoring"],
-            parts["audit"],
-            chain_id=settings.ledger.chain,
-            key=signer.sign,
-            base_url=terms.base_url,
-            clock=parts["clock"],
-        ),
-        "approvals": built.approvals,
-        "exchange_parts": built,
-        "erasure": erasure,
-        "copies": ReceivedCopies(parts["engine"], erasure, parts["clock"]),
-    }
-
-
-def _localisation(parts: dict[str, Any], index: LocalisationIndex) -> LocalisationClient | None:
-    """Return this node's side of the localisation index, None where there is no card authority."""
-    org, authority = parts["signer"].org, parts["settings"].exchange.authority
-    if not authority:
-        return None
-    return LocalisationClient(parts["peers"], org, authority, index if authority == org else None)
-
-
-def load_signer(settings: Settings, keys: KeyStore | None = None) -> Signer:
-    """Read this node's keys. Raises ``SettingsError``, ``KeyFormatError``."""
-    keys = keys or settings.key_store()
-    return Signer(
-        settings.node.org,
-        PrivateKey.from_bytes(keys.read("sign.key")),
-        PrivateKey.from_bytes(keys.read("encrypt.key")),
-    )
-
-
-def _profile_names(settings: Settings) -> dict[str, str]:
-    """Return the name of every source's profile by the source's name, and that of sources without one of their own."""
-    return {DEFAULT_PROFILE: "default"} | {source.name: source.profile for source in settings.sources}
-
-
-def profile_files(settings: Settings) -> list[Path]:
-    """Return the files of all profiles."""
-    return [settings.profile_path(name) for name in _profile_names(settings).values()]
-
-
-def load_profiles(settings: Settings, keys: KeyStore) -> dict[str, SourceProfile]:
-    """Return the profile of every source by its name, and one named "default", with this node's id key and base URL."""
-    names = _profile_names(settings)
-    id_key, base_url = keys.read("resource-id.key"), settings.node.endpoint.rstrip("/") + FHIR_PATH
-    profiles = {}
-    for source, name in names.items():
-        file = settings.profile_path(name)
-        try:
-            read = SourceProfile.from_toml(file.read_bytes(), id_key) if file.is_file() else SourceProfile()
-            check_code_maps(read)
-            profiles[source] = read.with_id_key(id_key).with_base_url(base_url)
-        except (ProfileError, OSError) as error:
-            reason = str(error) if isinstance(error, ProfileError) else error.strerror
-            raise SettingsError(f"the profile of source {source} ({file}) cannot be used: {reason}") from error
-    return profiles
-
-
-def read_genesis(settings: Settings) -> bytes:
-    """Return the bytes of the ledger's genesis file."""
-    try:
-        return settings.path(settings.ledger.genesis).read_bytes()
-    except OSError as error:
-        raise SettingsError(f"ledger.genesis cannot be read: {error.strerror} / 无法读取创世文件") from error

@@ -30,6 +30,7 @@ from bridge.app import _answer_error
 from bridge.auth import guard
 from bridge.keys.decryption import DecryptionKeys
 from bridge.keys.store import KeyStore
+from bridge.node_keys import Signer
 from bridge.peer_signature import PeerAuth
 from bridge.routes.exchange import exchange_blueprint
 from bridge.routes.gossip import carry_checkpoints
@@ -52,7 +53,6 @@ from bridge.storage.keyring import KeyRing
 from bridge.storage.leases import JobLeases
 from bridge.storage.nonces import NonceCache
 from bridge.storage.records import Lineage, RecordStore
-from bridge.wiring import Signer
 from fhir_adapters.identifiers import ID_CARD_SYSTEM
 from fhir_adapters.identifiers.gb11643 import check_character as resident_check
 

@@ -25,11 +25,12 @@ from anchor.contracts.org_id import check_character
 from anchor.gm import sm3
 from bridge.demo.nodes import free_ports
 from bridge.home import HomePlan, create_home
+from bridge.node_keys import load_signer
 from bridge.pki.enrolment import CertificateRequest
 from bridge.settings import Settings, load_settings
 from bridge.storage.records import Lineage
 from bridge.tokens import create_token
-from bridge.wiring import Node, load_signer, open_node, prepare_database
+from bridge.wiring import Node, open_node, prepare_database
 
 CHAIN = "scenario"
 READY_SECONDS = 120.0

@@ -47,8 +47,8 @@ def card(home: Path, out: Path) -> None:
     """
     from anchor.transaction import encode
     from bridge.ledger_setup import member_card
+    from bridge.node_keys import load_signer
     from bridge.settings import load_settings
-    from bridge.wiring import load_signer
 
     settings = load_settings(home)
     signer = load_signer(settings)

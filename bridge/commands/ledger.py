@@ -138,7 +138,8 @@ def _register_via(settings: Any, url: str) -> None:
     from anchor import transaction
     from anchor.errors import TransactionRejected
     from bridge.ledger_setup import ledger_over, register_node
-    from bridge.wiring import ledger_host, load_signer, read_genesis
+    from bridge.ledger_wiring import ledger_host, read_genesis
+    from bridge.node_keys import load_signer
 
     signer = load_signer(settings)
     org = settings.exchange.authority or ledger_host(settings, read_genesis(settings))
@@ -253,11 +254,11 @@ def start(home: Path) -> None:
       yiqiao ledger start --home ~/observer
     """
     from bridge.log import configure_logging
+    from bridge.node_keys import load_signer
     from bridge.replica_process import run_replica
     from bridge.settings import load_settings
     from bridge.settings_rules import check_settings
     from bridge.supervisor import node_lock
-    from bridge.wiring import load_signer
 
     settings = load_settings(home)
     check_settings(settings)

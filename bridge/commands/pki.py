@@ -205,9 +205,9 @@ def _members(node: Node) -> dict[str, dict[str, str]]:
 
 
 def _request(home: Path, hosts: tuple[str, ...]) -> CertificateRequest:
+    from bridge.node_keys import load_signer
     from bridge.pki.enrolment import CertificateRequest
     from bridge.settings import load_settings
-    from bridge.wiring import load_signer
 
     settings = load_settings(home)
     org, names = settings.node.org, hosts or (str(urlsplit(settings.node.endpoint).hostname),)
@@ -221,9 +221,9 @@ def _issue(node: Node, asked: CertificateRequest, days: int, more: tuple[str, ..
 
 
 def _install(home: Path, found: Certificates) -> None:
+    from bridge.node_keys import load_signer
     from bridge.settings import load_settings
     from bridge.supervisor import reload_node
-    from bridge.wiring import load_signer
 
     settings = load_settings(home)
     signing = load_signer(settings).sign.public_key.to_bytes()

@@ -247,9 +247,9 @@ def _value(report: SignatureReport) -> dict[str, Any]:
 
 
 def _register(home: Path) -> PractitionerRegister:
+    from bridge.node_keys import load_signer
     from bridge.pki.practitioners import PractitionerRegister
     from bridge.settings import load_settings
-    from bridge.wiring import load_signer
 
     settings = load_settings(home)
     signer = load_signer(settings)

@@ -65,7 +65,7 @@ class LogDiverged(Conflict):
 
 
 class NodeSigner(Protocol):
-    """The signing half of the node's identity (``bridge.wiring.Signer``)."""
+    """The signing half of the node's identity (``bridge.node_keys.Signer``)."""
 
     @property
     def sign(self) -> PrivateKey:

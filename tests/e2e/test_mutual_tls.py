@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from bridge.errors import PeerUnavailable
+from bridge.node_keys import load_signer
 from bridge.peer_signature import sign_headers
 from bridge.pki import tls_certificates as tls
 from bridge.pki.tls_identity import AUTHORITIES, CERTIFICATE, KEY, TlsIdentity
-from bridge.wiring import load_signer
 from tests.node_consortium import NodeConsortium, ServedNode, wait_for
 
 pytestmark = pytest.mark.slow

@@ -16,7 +16,8 @@ import pytest
 
 from anchor import checkpoint, transaction
 from anchor.chain.embedded import EmbeddedChain
-from bridge.wiring import load_signer, read_genesis
+from bridge.ledger_wiring import read_genesis
+from bridge.node_keys import load_signer
 from tests.crooked_host import CrookedHost
 from tests.node_consortium import CHAIN, NodeConsortium, ServedNode, store, wait_for
 

@@ -25,9 +25,10 @@ from anchor.contracts import members
 from bridge.demo.nodes import free_ports
 from bridge.home import HomePlan, create_home
 from bridge.jobs import Job, Worker, jobs_of
+from bridge.node_keys import load_signer
 from bridge.routes.ledger import ledger_blueprint
 from bridge.settings import Settings, load_settings
-from bridge.wiring import Node, build_node, load_signer, prepare_database
+from bridge.wiring import Node, build_node, prepare_database
 from tests.evidence_world import org_id
 from tests.node_consortium import wait_for
 from tests.node_home import adt

@@ -18,9 +18,9 @@ from anchor.contracts import members
 from bridge.cli import yiqiao
 from bridge.ledger_files import read_ledger_file
 from bridge.ledger_setup import make_card
+from bridge.node_keys import load_signer
 from bridge.settings import load_settings
 from bridge.settings_file import change_settings
-from bridge.wiring import load_signer
 from tests.ledger_consortium import org
 
 CHAIN = "yiqiao-test"

@@ -15,7 +15,7 @@ import pytest
 from bridge.cli import main
 from bridge.settings import load_settings
 from bridge.settings_rules import check_settings
-from bridge.wiring import load_profiles
+from bridge.source_profiles import load_profiles
 from tests.node_home import make_home
 
 DOCS = Path(__file__).parents[2] / "docs"
