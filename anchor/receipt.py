@@ -11,6 +11,7 @@ import base64
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 from anchor import canonical, merkle
@@ -255,6 +256,11 @@ def canonical_receipt(content: bytes) -> bytes:
 
 def dump_receipt(receipt: Receipt) -> bytes:
     """Return the receipt's canonical JSON bytes."""
+    return canonical.dump(receipt_value(receipt))
+
+
+def receipt_value(receipt: Receipt) -> dict[str, Any]:
+    """Return the receipt as JSON values, which receipts of one publication share: they are not to be changed."""
     value: dict[str, Any] = {
         "v": VERSION,
         "kind": receipt.kind,
@@ -287,9 +293,10 @@ def dump_receipt(receipt: Receipt) -> bytes:
         value["amendments"] = [_committed_value(tx) for tx in receipt.amendments]
         value["disclosed"] = [digest.hex() for digest in receipt.disclosed]
         value["grant"] = None if receipt.grant is None else _state_value(receipt.grant)
-    return canonical.dump(value)
+    return value
 
 
+@lru_cache(maxsize=16)  # the receipts of one release share few publications; each is some kilobytes
 def _committed_value(committed: Committed) -> dict[str, Any]:
     return {
         "envelope": canonical.load(committed.envelope),

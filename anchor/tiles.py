@@ -113,9 +113,21 @@ class TileLog:
 
     def inclusion_proof(self, index: int, size: int | None = None) -> list[bytes]:
         """Return the audit path of entry ``index`` in the tree over the first ``size`` entries (RFC 6962, 2.1.1)."""
+        return self.inclusion_proofs([index], size)[0]
+
+    def inclusion_proofs(self, indexes: Sequence[int], size: int | None = None) -> list[list[bytes]]:
+        """Return the audit paths of several entries in one tree; what they share is read and computed once.
+
+        Memory: one tile and some subtrees for each entry, until it returns.
+        """
         size = self._known_size(size)
-        self._check_index(index, size)
+        for index in indexes:
+            self._check_index(index, size)
         reader = _Reader(self, size)
+        return [self._path(reader, index, size) for index in indexes]
+
+    @staticmethod
+    def _path(reader: _Reader, index: int, size: int) -> list[bytes]:
         proof: list[bytes] = []
         start, end = 0, size
         while end - start > 1:
@@ -190,15 +202,22 @@ class TileLog:
 
 
 class _Reader:
-    """Reads the nodes needed for one root or proof of the tree of ``size``, each tile once."""
+    """Reads the nodes needed for roots and proofs of the tree of ``size``, each tile and each root once."""
 
     def __init__(self, log: TileLog, size: int) -> None:
         self._log = log
         self._size = size
         self._tiles: dict[tuple[int, int], bytes] = {}
+        self._roots: dict[tuple[int, int], bytes] = {}
 
     def root(self, start: int, end: int) -> bytes:
         """Return the hash of the (sub)tree over entries [start, end), ``start`` being where RFC 6962 lets one start."""
+        found = self._roots.get((start, end))
+        if found is None:
+            found = self._roots[start, end] = self._root(start, end)
+        return found
+
+    def _root(self, start: int, end: int) -> bytes:
         parts: list[bytes] = []
         while start < end:
             height = (end - start).bit_length() - 1

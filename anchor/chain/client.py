@@ -5,7 +5,7 @@ All engines run the one state machine of ``anchor.ledger`` and must give the sam
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -64,6 +64,19 @@ class StateProof:
 
 
 @dataclass(frozen=True, slots=True)
+class StateReading:
+    """Values of the state, asked for together.
+
+    ``values``: by key, None for one that does not exist; ``prefixed``: by prefix, at most 1,000 values by key each;
+    ``block_time``: of the newest block then, Unix seconds.
+    """
+
+    values: Mapping[str, dict[str, Any] | None]
+    prefixed: Mapping[str, Mapping[str, dict[str, Any]]]
+    block_time: int
+
+
+@dataclass(frozen=True, slots=True)
 class Health:
     """Whether an engine takes transactions now; ``detail`` says why not."""
 
@@ -116,6 +129,12 @@ class ChainClient(Protocol):
 
     def state_with_prefix(self, prefix: str, limit: int = 1000) -> dict[str, dict[str, Any]]:
         """Return committed values whose keys start with ``prefix``, in key order."""
+
+    def states(self, keys: Sequence[str], prefixes: Sequence[str] = ()) -> StateReading:
+        """Return several committed values and all those whose keys start with a prefix, in one question.
+
+        They are as they were at one moment or another while it was answered, each as ``state`` would have given it.
+        """
 
     def state_proof(self, key: str) -> StateProof:
         """Return a value of the latest state with its proof."""

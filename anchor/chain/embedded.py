@@ -22,7 +22,7 @@ from typing import Any
 
 from anchor import checkpoint
 from anchor import genesis as genesis_file
-from anchor.chain.client import CommittedTransaction, Health, StateProof, TransactionResult
+from anchor.chain.client import CommittedTransaction, Health, StateProof, StateReading, TransactionResult
 from anchor.chain.embedded_sequencer import Sequencer
 from anchor.chain.embedded_store import LedgerFile, TransactionRow, decode_state, storage_errors
 from anchor.chain.embedded_stored import StoredBlock
@@ -148,6 +148,18 @@ class EmbeddedChain:
         with self._read() as file:
             rows = file.states(prefix, _page(limit))
         return {key: decode_state(content) for key, content in rows}
+
+    def states(self, keys: Sequence[str], prefixes: Sequence[str] = ()) -> StateReading:
+        """Return several committed values, and those under prefixes, as they are between two blocks of this process."""
+        with self._read() as file:
+            values = {key: file.state(key) for key in keys}
+            prefixed = {prefix: file.states(prefix, MAX_PAGE) for prefix in prefixes}
+            time = file.head().time
+        return StateReading(
+            {key: None if content is None else decode_state(content) for key, content in values.items()},
+            {prefix: {key: decode_state(content) for key, content in rows} for prefix, rows in prefixed.items()},
+            time,
+        )
 
     def state_proof(self, key: str) -> StateProof:
         """Return a value of the latest state with its proof."""

@@ -16,7 +16,7 @@ from requests.auth import AuthBase
 
 from anchor import checkpoint
 from anchor.chain import remote_wire as wire
-from anchor.chain.client import CommittedTransaction, Health, StateProof, TransactionResult
+from anchor.chain.client import CommittedTransaction, Health, StateProof, StateReading, TransactionResult
 from anchor.chain.sessions import SessionPool
 from anchor.errors import ChainError, ChainUnavailable, FormatError, VerificationError
 
@@ -112,6 +112,23 @@ class RemoteChain:
     def state_with_prefix(self, prefix: str, limit: int = 1000) -> dict[str, dict[str, Any]]:
         """Return committed values whose keys start with ``prefix``, in key order."""
         return _understood(wire.read_states, self._get("/state", {"prefix": prefix, "limit": limit}))
+
+    def states(self, keys: Sequence[str], prefixes: Sequence[str] = ()) -> StateReading:
+        """Return several committed values, and those under prefixes, in one request for ``wire.MAX_ASKED`` of them."""
+        read: list[StateReading] = []
+        for start in range(0, max(len(keys) + len(prefixes), 1), wire.MAX_ASKED):
+            part = slice(start, start + wire.MAX_ASKED)
+            rest = slice(max(start - len(keys), 0), max(start + wire.MAX_ASKED - len(keys), 0))
+            body = wire.write_question(keys[part], prefixes[rest])
+            read.append(_understood(wire.read_reading, self._request("POST", "/state", body)))
+        made = StateReading(
+            {key: value for each in read for key, value in each.values.items()},
+            {prefix: found for each in read for prefix, found in each.prefixed.items()},
+            max(each.block_time for each in read),
+        )
+        if set(made.values) != set(keys) or set(made.prefixed) != set(prefixes):
+            raise ChainError("the ledger's host answered another question than it was asked")
+        return made
 
     def state_proof(self, key: str) -> StateProof:
         """Return a value of the latest state with its proof."""

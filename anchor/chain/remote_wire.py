@@ -14,11 +14,13 @@ from typing import Any
 
 import orjson
 
-from anchor.chain.client import CommittedTransaction, Health, StateProof, TransactionResult
+from anchor.chain.client import CommittedTransaction, Health, StateProof, StateReading, TransactionResult
 from anchor.errors import FormatError
 
 MAX_SUBMITTED = 256
 """Transactions of one request: a block's worth."""
+MAX_ASKED = 256
+"""Keys and prefixes of one question to the state."""
 MAX_HASHES = 128
 """Hashes of one Merkle proof: twice what the largest log needs."""
 
@@ -151,6 +153,36 @@ def read_value(fields: Mapping[str, Any]) -> dict[str, Any] | None:
     if "value" not in fields:
         raise FormatError("the message lacks the field value")
     return None if fields["value"] is None else _object(fields["value"])
+
+
+def write_question(keys: Sequence[str], prefixes: Sequence[str]) -> bytes:
+    """Return the body that asks for several values of the state."""
+    return dump({"keys": list(keys), "prefixes": list(prefixes)})
+
+
+def read_question(content: bytes) -> tuple[list[str], list[str]]:
+    """Read the keys and prefixes of a question; raises ``FormatError``."""
+    fields = load(content)
+    keys, prefixes = _field(fields, "keys", list), _field(fields, "prefixes", list)
+    if len(keys) + len(prefixes) > MAX_ASKED or not all(type(each) is str for each in keys + prefixes):
+        raise FormatError(f"a question has up to {MAX_ASKED} keys and prefixes")
+    return keys, prefixes
+
+
+def write_reading(reading: StateReading) -> bytes:
+    """Return the answer to a question for several values."""
+    return dump({"values": reading.values, "prefixed": reading.prefixed, "block_time": reading.block_time})
+
+
+def read_reading(content: bytes) -> StateReading:
+    """Read the answer to a question for several values; raises ``FormatError``."""
+    fields = load(content)
+    values, prefixed = _field(fields, "values", dict), _field(fields, "prefixed", dict)
+    return StateReading(
+        {key: None if value is None else _object(value) for key, value in values.items()},
+        {prefix: {key: _object(value) for key, value in _object(found).items()} for prefix, found in prefixed.items()},
+        _field(fields, "block_time", int),
+    )
 
 
 def write_health(health: Health) -> bytes:

@@ -121,6 +121,16 @@ def _add_state(blueprint: Blueprint, node: Any) -> None:
         limit = min(_number("limit", MAX_LIMIT), MAX_LIMIT)
         return _json(wire.dump({"states": node.chain.state_with_prefix(request.args.get("prefix", ""), limit)}))
 
+    @blueprint.post("/state")
+    @requires("ledger.read")
+    def several() -> Response:
+        """Several state values by key and by prefix, and the newest block's time."""
+        try:
+            keys, prefixes = wire.read_question(request.get_data())
+        except FormatError as error:
+            raise InvalidRequest(str(error)) from None
+        return _json(wire.write_reading(node.chain.states(keys, prefixes)))
+
     @blueprint.get("/state-proof/<path:key>")
     @requires("ledger.read")
     def state_proof(key: str) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bridge.services.abuse import AbuseWatch, Limits
 from bridge.services.approvals import Approvals
@@ -16,6 +16,7 @@ from bridge.services.exchange import ExchangeService
 from bridge.services.ledger_events import LedgerEvents
 from bridge.services.ledger_facts import LedgerFacts
 from bridge.services.localisation import LocalisationClient, LocalisationIndex, LocalisationRegistrar, LocalPatients
+from bridge.services.memo_chain import MemoChain
 from bridge.services.pseudonyms import DAILY_QUOTA, PseudonymClient, PseudonymService
 from bridge.services.receipts import ReceiptService
 from bridge.services.receive import ReceiveService
@@ -144,9 +145,8 @@ def assemble_exchange(
     )
     store = DisclosureStore(engine, keyring)
 
-    def receipts(memo: ChainClient) -> ReceiptService:
-        return ReceiptService(engine, keyring, memo, signer, node.id, clock, chain_id=terms.chain_id)
-
+    memo: Any = MemoChain(chain)
+    receipts = ReceiptService(engine, keyring, memo, signer, node.id, clock, chain_id=terms.chain_id)
     reviews = ReviewService(engine, records, keyring, submitter, chain, audit, clock)
     approvals = Approvals(engine, records, keyring, events, audit, clock)
     pages = ReleasePages(engine, keyring)
@@ -154,7 +154,6 @@ def assemble_exchange(
         records,
         anchoring,
         receipts,
-        chain,
         base_url=terms.base_url,
         sleep=time.sleep,
         sign=signing.provenance,

@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, Table, insert, select, update
+from sqlalchemy import Engine, Table, bindparam, insert, select, update
 
 from anchor import canonical
 from anchor.errors import AnchorError, ChainError, ChainUnavailable, TransactionRejected
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 SETTLE_BATCH = 100  # events brought to the ledger by one run: some seconds of its time
 
 _GAP: Table = LedgerGap.__table__  # type: ignore[attr-defined]
+_WAITING = select(_GAP.c.id).where(_GAP.c.request_id == bindparam("request"), _GAP.c.state == "queued").limit(1)
 #: event -> the field of the request's record on the ledger that names its transaction; None: the record itself
 _ARRIVED: Mapping[str, str | None] = {
     "access.request": None,
@@ -177,8 +178,7 @@ class LedgerEvents:
 
     def _waiting(self, request: str) -> bool:
         with read_transaction(self._engine) as connection:
-            waiting = select(_GAP.c.id).where(_GAP.c.request_id == request, _GAP.c.state == "queued").limit(1)
-            return connection.execute(waiting).first() is not None
+            return connection.execute(_WAITING, {"request": request}).first() is not None
 
     def enqueue(self, type: str, body: Mapping[str, Any]) -> Recorded:
         """Sign and queue an event whose turn on the ledger has not come."""

@@ -14,14 +14,14 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine, Table, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
-from anchor.chain.ledger_trust import MAX_MEMBERS, trust_of
+from anchor.chain.ledger_trust import KEYS, MAX_MEMBERS, PREFIXES, trust_in
 from anchor.errors import ChainError, ChainUnavailable
 from bridge.errors import BridgeError
 from bridge.services.awaited_state import awaited_state
@@ -29,7 +29,7 @@ from bridge.storage.database import read_transaction, write_transaction
 from bridge.storage.exchange import LedgerFact
 
 if TYPE_CHECKING:
-    from anchor.chain.client import ChainClient
+    from anchor.chain.client import ChainClient, StateReading
 
 DEFAULT_MAX_AGE_SECONDS = 300.0
 REFRESH_SECONDS = 30  # an unchanged fact is noted as seen this often, so that reading writes little
@@ -38,6 +38,7 @@ LEFT_ALONE_SECONDS = 10.0
 FORGET_SECONDS = 86_400.0
 MAX_REMEMBERED = 10_000  # facts that a process knows it has stored; beyond them it stores once more than it must
 MEMBERS = "members"
+TRUST = "trust"
 
 _FACT: Table = LedgerFact.__table__  # type: ignore[attr-defined]
 
@@ -49,6 +50,25 @@ class Fact:
     value: Any
     stale: bool = False
     age: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """Several facts, asked for together; ``time``: the newest moment known (``LedgerFacts.newest_time``).
+
+    ``fresh``: values that are not remembered, as of now; empty when the ledger did not answer.
+    """
+
+    facts: Mapping[str, Fact | ChainError]
+    fresh: Mapping[str, Any]
+    time: int
+
+    def fact(self, key: str) -> Fact:
+        """Return a fact that was asked for; raises ``ChainError`` as ``LedgerFacts.fact`` does."""
+        found = self.facts[key]
+        if isinstance(found, ChainError):
+            raise found
+        return found
 
 
 class LedgerFacts:
@@ -84,6 +104,38 @@ class LedgerFacts:
         """Return a value of the state; raises ``ChainError`` when neither ledger nor a recent memory has it."""
         return self._fact(key, lambda: self._chain.state(key))
 
+    def read(self, keys: Sequence[str], *, fresh: Sequence[str] = (), trust: tuple[str, int] | None = None) -> Reading:
+        """Ask for several facts in one question; what cannot be had raises when it is looked at.
+
+        ``fresh``: keys of values that are not remembered. ``trust``: chain id and quorum of a trust file that is wanted
+        as well, the fact ``TRUST``.
+        """
+        now = int(self._clock())
+        wanted = [*keys, *((TRUST,) if trust else ())]
+        places = {key: f"trust/{trust[1]}" if trust and key == TRUST else key for key in wanted}
+        try:
+            if self.silent:
+                raise ChainUnavailable("the ledger did not answer a moment ago")
+            found, made = self._ask(lambda: self._read([*keys, *fresh], trust))
+        except ChainError as error:
+            return Reading({key: self._stale(places[key], error) for key in wanted}, {}, now)
+        values = {key: made if key == TRUST else found.values[key] for key in wanted}
+        self._remember({places[key]: value for key, value in values.items()})
+        facts = {key: Fact(value) for key, value in values.items()}
+        return Reading(facts, {key: found.values[key] for key in fresh}, max(now, found.block_time))
+
+    def _read(self, keys: Sequence[str], trust: tuple[str, int] | None) -> tuple[StateReading, str | None]:
+        if trust is None:
+            return self._chain.states(keys), None
+        found = self._chain.states([*keys, *KEYS], PREFIXES)
+        return found, trust_in(self._chain, found, *trust).dump().decode()
+
+    def _stale(self, key: str, error: ChainError) -> Fact | ChainError:
+        try:
+            return self._remembered(key, error)
+        except ChainError as unknown:
+            return unknown
+
     def fresh(self, key: str, arrived: Callable[[dict[str, Any]], bool] = lambda _: True) -> Any:
         """Return a value of the state as of now, or as soon as it is there and ``arrived`` (``awaited_state``).
 
@@ -92,10 +144,6 @@ class LedgerFacts:
         if self.silent:
             raise ChainUnavailable("the ledger did not answer a moment ago")
         return self._ask(lambda: awaited_state(self._chain, key, arrived))
-
-    def trust(self, chain_id: str, quorum: int) -> Fact:
-        """Return the trust file of the ledger as it stands, as text (``trust_of``); raises as ``fact`` does."""
-        return self._fact(f"trust/{quorum}", lambda: trust_of(self._chain, chain_id, quorum).dump().decode())
 
     def newest_time(self) -> int:
         """Return the newest moment known: this node's clock, or the ledger's newest block where that is later."""
@@ -118,7 +166,7 @@ class LedgerFacts:
             value = self._ask(ask)
         except ChainError as error:
             return self._remembered(key, error)
-        self._remember(key, value)
+        self._remember({key: value})
         return Fact(value)
 
     def _ask(self, ask: Callable[[], Any]) -> Any:
@@ -140,7 +188,7 @@ class LedgerFacts:
     def refresh(self) -> int:
         """Remember all members' records as of now; return how many there are. Raises ``ChainError``."""
         members = self._ask(lambda: list(self._chain.state_with_prefix("member/", MAX_MEMBERS).values()))
-        self._remember(MEMBERS, members)
+        self._remember({MEMBERS: members})
         return len(members)
 
     def _remembered(self, key: str, error: ChainError) -> Fact:
@@ -155,23 +203,31 @@ class LedgerFacts:
             return Fact(found[0] if found else None, stale=True, age=known.age)
         return Fact(json.loads(row.value), stale=True, age=age)
 
-    def _remember(self, key: str, value: Any) -> None:
-        with self._lock:
-            before = self._seen.get(key)
-        if value is None and before is None:
-            return  # names that nobody has must not fill the memory
-        text, now = json.dumps(value, sort_keys=True), int(self._clock())
-        if before is not None and before[0] == text and now - before[1] < REFRESH_SECONDS:
+    def _remember(self, values: Mapping[str, Any]) -> None:
+        """Store what is new or has not been noted as seen for a while, in one transaction."""
+        now = int(self._clock())
+        rows = {}
+        for key, value in values.items():
+            with self._lock:
+                before = self._seen.get(key)
+            if value is None and before is None:
+                continue  # names that nobody has must not fill the memory
+            text = json.dumps(value, sort_keys=True)
+            if before is None or before[0] != text or now - before[1] >= REFRESH_SECONDS:
+                rows[key] = text
+        if not rows:
             return
-        values = {"value": text, "seen": now}
         insert = postgresql.insert if self._engine.dialect.name == "postgresql" else sqlite.insert
-        statement = insert(_FACT).values(key=key, **values)
+        statement = insert(_FACT)
+        renewed = {name: statement.excluded[name] for name in ("value", "seen")}
+        statement = statement.on_conflict_do_update(index_elements=["key"], set_=renewed)
         try:
             with write_transaction(self._engine) as connection:
-                connection.execute(statement.on_conflict_do_update(index_elements=["key"], set_=values))
+                listed = [{"key": key, "value": text, "seen": now} for key, text in sorted(rows.items())]
+                connection.execute(statement, listed)
         except BridgeError:
             return  # what could not be remembered is asked for again
         with self._lock:
             if len(self._seen) >= MAX_REMEMBERED:
                 self._seen.clear()
-            self._seen[key] = (text, now)
+            self._seen |= {key: (text, now) for key, text in rows.items()}

@@ -10,14 +10,13 @@ entry themselves.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 from sqlalchemy import Engine, Table, select
 
-from anchor import merkle
 from anchor.chain.client import ChainClient, CommittedTransaction, StateProof
-from anchor.checkpoint import Checkpoint, SignedCheckpoint, parse, render, sign
+from anchor.checkpoint import Checkpoint, parse
 from anchor.errors import ChainCorrupt, ChainError
 from anchor.receipt import (
     GRANT,
@@ -40,14 +39,13 @@ from anchor.receipt import (
     dump_receipt,
     parse_receipt,
 )
-from anchor.tiles import TileLog
 from anchor.transaction import parse as parse_transaction
-from bridge.errors import Conflict, Gone, NotFound, StorageError
+from bridge.errors import Conflict, Gone, NotFound
 from bridge.services.access_request import parse as parse_request
 from bridge.services.anchoring import NodeSigner
-from bridge.storage import evidence, witness_store
+from bridge.services.logged_entries import Logged, LoggedEntries
+from bridge.storage import witness_store
 from bridge.storage.database import read_transaction
-from bridge.storage.evidence import DatabaseTiles, SealedEntry
 from bridge.storage.exchange import DisclosedRecord, Disclosure, ExchangeRequest
 from bridge.storage.keyring import NODE, KeyRing
 
@@ -88,9 +86,8 @@ class ReceiptService:
         self._engine = engine
         self._keyring = keyring
         self._chain = chain
-        self._signer = signer
         self._org = org
-        self._clock = clock
+        self._entries = LoggedEntries(engine, keyring, signer, org, clock)
         self._chain_id = chain_id
         self._records = records
 
@@ -111,33 +108,28 @@ class ReceiptService:
                 raise NotFound(f"there is no {type}/{id} here / 本节点没有该记录") from None
         return dump_receipt(self.record(f"{type}/{id}/_history/{version}", stamped=stamped))
 
-    def record(
-        self, ref: str, entry: LogEntry | None = None, *, stamped: bool = False, published: bool = True
-    ) -> RecordReceipt:
+    def record(self, ref: str, entry: LogEntry | None = None, *, stamped: bool = False) -> RecordReceipt:
         """Return the receipt of the record version ``ref``; raises as ``for_record`` does.
 
         ``entry``: the entry itself where the caller has it (an older receipt does), None to open the sealed one.
-        ``published`` False: a pending one in any case, for which the ledger is not asked.
         """
-        with read_transaction(self._engine) as conn:
-            stored = evidence.find_entry(conn, ref)
-            if stored is None:
-                raise Conflict(
-                    f"{ref} is not in the log: it does not exist, or waits for the next run of `yiqiao anchor` / "
-                    "该版本尚未写入日志，请先运行 yiqiao anchor"
-                )
-            if entry is None:
-                aad = evidence.entry_aad(stored.origin, stored.position)
-                entry = LogEntry.parse(self._keyring.open(conn, stored.subject, stored.sealed, aad))
-            elif merkle.leaf_hash(entry.dump()) != stored.leaf:
-                raise Conflict("the receipt is of another entry than this node's log has / 回执与本节点日志不符")
-            covering = evidence.checkpoint_covering(conn, stored.origin, stored.position) if published else None
-            if covering is None:
-                if stamped:
-                    raise Conflict(NOT_STAMPED)
-                return self._pending(conn, stored, entry)
-            proof = self._inclusion(conn, stored, covering.size)
-        return self.published(entry, LogProof(stored.position, proof, None), covering.tx_id, stamped=stamped)
+        [logged] = self._entries.find([ref], {} if entry is None else {ref: entry})
+        return self._of_entry(logged, stamped=stamped)
+
+    def records(self, refs: Sequence[str], *, published: bool = True) -> list[RecordReceipt]:
+        """Return the receipts of several record versions, in their order; raises as ``for_record`` does.
+
+        ``published`` False: pending ones in any case, for which the ledger is not asked.
+        """
+        found = self._entries.find(refs, published=published)
+        return [self._of_entry(logged, stamped=False) for logged in found]
+
+    def _of_entry(self, logged: Logged, *, stamped: bool) -> RecordReceipt:
+        if logged.tx_id is not None:
+            return self.published(logged.entry, logged.log, logged.tx_id, stamped=stamped)
+        if stamped:
+            raise Conflict(NOT_STAMPED)
+        return RecordReceipt(self._chain_id, "pending", logged.entry, logged.log, None, None)
 
     def published(self, entry: LogEntry, log: LogProof, tx_id: str, *, stamped: bool = False) -> RecordReceipt:
         """Return the receipt of an entry whose log was published by a transaction; the log may be another member's."""
@@ -154,16 +146,6 @@ class ReceiptService:
             timestamp=self._timestamp(point) if stamped else None,
             finality=self._chain.finality(point.size),
         )
-
-    def _pending(self, conn: Any, stored: SealedEntry, entry: LogEntry) -> RecordReceipt:
-        head = evidence.log_head(conn, stored.origin)
-        if head is None:
-            raise StorageError(cause="an entry of a log without a head")
-        now = int(self._clock())
-        checkpoint = Checkpoint(head.origin, head.size, head.root, (("time", str(now)),))
-        note = render(SignedCheckpoint(checkpoint, (sign(checkpoint, self._org, self._signer.sign, now),)))
-        log = LogProof(stored.position, self._inclusion(conn, stored, head.size), note)
-        return RecordReceipt(self._chain_id, "pending", entry, log, None, None)
 
     def for_disclosure(
         self, request_id: str, statement: Mapping[str, Any] | None = None, *, stamped: bool = False
@@ -345,7 +327,3 @@ class ReceiptService:
     def _placed(self, committed: CommittedTransaction, size: int) -> Committed:
         proof = tuple(self._chain.inclusion_proof(committed.index, size))
         return Committed(committed.envelope, committed.entry, committed.index, proof)
-
-    @staticmethod
-    def _inclusion(conn: Any, stored: SealedEntry, size: int) -> tuple[bytes, ...]:
-        return tuple(TileLog(DatabaseTiles(conn, stored.origin), size).inclusion_proof(stored.position, size))

@@ -39,12 +39,16 @@ from bridge.storage.records import Lineage, RecordWrite
 
 if TYPE_CHECKING:
     from bridge.services.audit import AuditService
+    from bridge.services.ledger_facts import Reading
     from bridge.storage.keyring import KeyRing
     from bridge.storage.records import RecordStore
 
 ADAPTER = "yiqiao-exchange/1.0"
 NO_ROOT = "0" * 64  # what access.receive names when a release could not even be opened
 MAX_AUDITED = 1000  # records named in one AuditEvent; of more, their number stands in it
+
+Original = tuple[Record, str, bytes, str]
+"""A record as it came, the reference of its copy here, its digest, and the subject whose key seals it."""
 
 _RECEIVED: Table = ReceivedRecord.__table__  # type: ignore[attr-defined]
 
@@ -110,10 +114,11 @@ class ReceiveService:
         """
         root = NO_ROOT
         try:
-            first = self._take(asked, reply, fetch)
-            listed = self._store.records(asked.id)
+            reading = self._checks.read(asked)
+            first = self._take(asked, reply, fetch, reading)
+            listed = self._store.records(asked.id) if first is None else first.listed()
             root = disclosed_root([bytes.fromhex(digest) for _, digest in listed]).hex()
-            release_tx = self._checks.release(asked, reply, (root, len(listed)))
+            release_tx = self._checks.release(asked, reply, (root, len(listed)), reading=reading if first else None)
         except PeerRejected:
             with write_transaction(self._engine) as connection:
                 self._arrived.drop(connection, asked.id)
@@ -129,31 +134,33 @@ class ReceiveService:
 
     # --- arriving
 
-    def _take(self, asked: SignedRequest, reply: Reply, fetch: Callable[[int], bytes]) -> CheckedPage | None:
-        """Check every page that is not here yet; return the only one of a short release, None for kept ones."""
+    def _take(
+        self, asked: SignedRequest, reply: Reply, fetch: Callable[[int], bytes], reading: Reading
+    ) -> CheckedPage | None:
+        """Check every page that is not here yet; return the only one of a short release, None for kept ones.
+
+        ``reading``: what the ledger says now; for pages that are fetched it is asked again.
+        """
         here = self._here(asked, reply)
         start = sum(count for _, count in here)
-        only: CheckedPage | None = None
         if here:
-            self._checks.release(asked, reply)
+            self._checks.release(asked, reply, reading=reading)
         for number in range(len(here), len(reply.pages)):
             envelope = fetch(number) if number else reply.envelope
-            page = self._checks.page(asked, envelope, number)
+            page = self._checks.page(asked, envelope, number, reading=None if number else reading)
             if sm3(envelope).hex() != reply.pages[number]:
                 raise PeerRejected("page-differs", "a page is another than the release's manifest names")
             if number == 0:
-                self._checks.release(asked, reply)
+                self._checks.release(asked, reply, reading=reading)
+            if len(reply.pages) == 1:
+                return page  # is stored at once, with the list of what it discloses
             with write_transaction(self._engine) as connection:
                 if number == 0:
                     self._store.drop_records(connection, asked.id)
-                if len(reply.pages) > 1:
-                    digest, count = reply.pages[number], len(page.digests)
-                    self._arrived.keep(connection, asked.id, number, envelope, digest, count)
-                else:
-                    only = page
+                self._arrived.keep(connection, asked.id, number, envelope, reply.pages[number], len(page.digests))
                 self._store.add_records(connection, asked.id, start, page.listed())
             start += len(page.digests)
-        return only
+        return None
 
     def _here(self, asked: SignedRequest, reply: Reply) -> list[tuple[str, int]]:
         """Return the pages that have arrived before; those of another answer are thrown away."""
@@ -185,6 +192,9 @@ class ReceiveService:
             last = page.number + 1 == count
 
             def work(connection: Connection, page: CheckedPage = page, last: bool = last) -> list[ReceivedItem]:
+                if count == 1:
+                    self._store.drop_records(connection, asked.id)
+                    self._store.add_records(connection, asked.id, 0, page.listed())
                 kept, patients = self._keep_page(connection, asked, page, self._space(connection, asked, page))
                 if last:
                     self._finish(connection, asked, items + kept, next(iter(patients), None), facts)  # noqa: B023
@@ -218,14 +228,17 @@ class ReceiveService:
             for copy, digest, subject in zip(copies, digests, subjects, strict=True)
         ]
         results = self._records.put_many(connection, writes)
-        for record, result, digest, subject in zip(page.records, results, digests, subjects, strict=True):
-            self._keep_original(connection, asked, record, result.ref, digest, subject, now, page.until)
-        if results:
-            self._keep_trail(connection, asked, page, [result.ref for result in results], space, patients, now)
         kept = [
             ReceivedItem(ref, result.ref, digest.hex(), state)
             for (_, ref, _, _, state), result, digest in zip(page.records, results, digests, strict=True)
         ]
+        originals = [
+            (record, result.ref, digest, subject)
+            for record, result, digest, subject in zip(page.records, results, digests, subjects, strict=True)
+        ]
+        if page.records:
+            originals.append(self._keep_trail(connection, asked, page, [each.local for each in kept], space, patients))
+        self._keep_originals(connection, asked, originals, now, page.until)
         return kept, patients
 
     def _keep_trail(
@@ -236,17 +249,16 @@ class ReceiveService:
         targets: Sequence[str],
         space: str,
         patients: Sequence[str],
-        now: int,
-    ) -> None:
-        """Store the holder's signed Provenance like any record that came, and this node's own of the copies."""
+    ) -> Original:
+        """Store the holder's signed Provenance like any record that came, and this node's own of the copies.
+
+        Returns the holder's as it is kept beside the records.
+        """
         assert page.provenance is not None
         holder, signed, digest = asked.statement["holder"], page.provenance, page.digests[-1]
         ref = page.listed()[-1][0]
         subject = patients[0] if patients else "node"
         copy = local_copy(signed, holder=holder, ref=ref, space=space)
-        result = self._records.put(connection, copy, Lineage(f"org:{holder}", digest, ADAPTER), subject)
-        record: Record = (signed, ref, canonical.dump(signed), b"", "signed")
-        self._keep_original(connection, asked, record, result.ref, digest, subject, now, page.until)
         trail = provenance(
             request=asked.id,
             page=page.number,
@@ -255,10 +267,15 @@ class ReceiveService:
             purpose=asked.statement["purpose"],
             targets=targets,
             sources=[ref for _, ref, _, _, _ in page.records],
-            now=now,
+            now=int(self._clock()),
             until=page.until,
         )
-        self._records.put(connection, trail, Lineage(f"org:{holder}", sm3(asked.dump()), ADAPTER), subject)
+        writes = [
+            RecordWrite(copy, Lineage(f"org:{holder}", digest, ADAPTER), subject),
+            RecordWrite(trail, Lineage(f"org:{holder}", sm3(asked.dump()), ADAPTER), subject),
+        ]
+        result = self._records.put_many(connection, writes)[0]
+        return (signed, ref, canonical.dump(signed), b"", "signed"), result.ref, digest, subject
 
     def _finish(
         self,
@@ -277,33 +294,36 @@ class ReceiveService:
         )
         self._audit.record_receive(stored, connection)
 
-    def _keep_original(
-        self,
-        connection: Connection,
-        asked: SignedRequest,
-        record: Record,
-        local_ref: str,
-        digest: bytes,
-        subject: str,
-        now: int,
-        until: int | None,
+    def _keep_originals(
+        self, connection: Connection, asked: SignedRequest, originals: Sequence[Original], now: int, until: int | None
     ) -> None:
-        _, ref, content, receipt, _ = record
+        """Keep records and receipts as they came, each sealed under its subject's key."""
         holder = asked.statement["holder"]
-        place = f"{holder}|{ref}".encode()
-        values = {
-            "request_id": asked.id,
-            "subject": subject,
-            "digest": digest.hex(),
-            "content_sealed": self._keyring.seal(connection, subject, content, b"received|" + place),
-            "receipt_sealed": self._keyring.seal(connection, subject, receipt, b"receipt|" + place),
-            "received": now,
-            "expires": None if subject == "node" else until,
-        }
+        keys = self._keyring.data_keys(connection, {subject for _, _, _, subject in originals})
+        rows = []
+        for (_, ref, content, receipt, _), local_ref, digest, subject in originals:
+            place = f"{holder}|{ref}".encode()
+            rows.append(
+                {
+                    "holder": holder,
+                    "original_ref": ref,
+                    "local_ref": local_ref,
+                    "request_id": asked.id,
+                    "subject": subject,
+                    "digest": digest.hex(),
+                    "content_sealed": keys[subject].seal(content, b"received|" + place),
+                    "receipt_sealed": keys[subject].seal(receipt, b"receipt|" + place),
+                    "received": now,
+                    "expires": None if subject == "node" else until,
+                }
+            )
+        if not rows:
+            return
         insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-        statement = insert(_RECEIVED).values(holder=holder, original_ref=ref, local_ref=local_ref, **values)
-        conflict = ["holder", "original_ref", "local_ref"]
-        connection.execute(statement.on_conflict_do_update(index_elements=conflict, set_=values))
+        statement = insert(_RECEIVED)
+        conflict = ("holder", "original_ref", "local_ref")
+        renewed = {name: statement.excluded[name] for name in rows[0] if name not in conflict}
+        connection.execute(statement.on_conflict_do_update(index_elements=conflict, set_=renewed), rows)
 
     def _confirm(self, asked: SignedRequest, root: str, status: str) -> Recorded | None:
         """Record access.receive; None when the ledger has nothing that could be confirmed."""

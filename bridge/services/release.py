@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from bridge.services.approvals import Approvals
     from bridge.services.audit import AuditService
     from bridge.services.consent import ConsentService
-    from bridge.services.ledger_facts import Fact, LedgerFacts
+    from bridge.services.ledger_facts import Fact, LedgerFacts, Reading
     from bridge.services.localisation import LocalPatients
     from bridge.services.reviews import ReviewService
 
@@ -121,7 +121,8 @@ class ReleaseService:
         """
         asked = access_request.parse(raw)
         known = self._store.get(asked.id)
-        member = self._authentic(asked, caller, known)  # (1)
+        reading = self._read(asked, caller)
+        member = self._authentic(asked, caller, known, reading)  # (1)
         now = int(self._clock())
         first = known is None and self._store.begin(
             asked.id, requester=caller, purpose=asked.statement["purpose"], digest=sm3(raw).hex(), raw=raw, now=now
@@ -131,7 +132,7 @@ class ReleaseService:
             if row is None or row.request_digest != sm3(raw).hex():
                 raise DisclosureRefused("conflict", "another request has this id")
             if row.state in ("sealed", "released"):
-                return self._again(asked, row, member)
+                return self._again(asked, row, member, reading)
             if row.state in ("denied", "refused"):
                 raise self._refusal(row.reason or "denied")
             if row.state == "waiting" and not row.approved:
@@ -140,7 +141,7 @@ class ReleaseService:
             if held or not self._store.take_over(asked.id, seen=row.updated, now=now):
                 raise Overloaded("this request is being answered; ask again")
         try:
-            return self._decide(asked, member, row)
+            return self._decide(asked, member, row, reading)
         except DisclosureRefused:
             raise
         except (BridgeError, AnchorError):
@@ -156,29 +157,41 @@ class ReleaseService:
         if row is None or row.requester != caller or row.state != "released" or not row.request_sealed:
             raise self._refusal("no-such-release")
         asked = access_request.parse(self._store.request(row))
-        self._check_again(asked, row, self._member(caller, asked))
+        reading = self._read(asked, caller)
+        self._check_again(asked, row, self._member(caller, asked, reading), reading)
         return self._sealer.envelope(row, number)
 
-    def _member(self, caller: str, asked: SignedRequest) -> Mapping[str, Any]:
-        fact = self._fact(f"member/{caller}", asked)
+    def _read(self, asked: SignedRequest, caller: str) -> Reading:
+        """Ask the ledger at once for all that a decision rests on: the caller, its request, the patient's grants."""
+        grants: list[str] = []
+        with suppress(BridgeError), read_transaction(self._engine) as connection:  # deciding says what is wrong
+            patients = self._patients.of(connection, asked.statement["pid"])
+            grants = self._consent.active(connection, patients)
+        keys = [f"member/{caller}", *(f"grant/{each}" for each in grants)]
+        return self._ledger.read(keys, fresh=[f"request/{asked.id}"])
+
+    def _member(self, caller: str, asked: SignedRequest, reading: Reading) -> Mapping[str, Any]:
+        fact = self._fact(f"member/{caller}", asked, reading)
         member: Mapping[str, Any] = fact.value or {}
         return member
 
-    def _fact(self, key: str, asked: SignedRequest) -> Fact:
+    def _fact(self, key: str, asked: SignedRequest, reading: Reading) -> Fact:
         """Return what the ledger says; a stale fact, within its bound, for treatment only."""
         try:
-            fact = self._ledger.fact(key)
+            fact = reading.fact(key) if key in reading.facts else self._ledger.fact(key)
         except ChainError as error:
             raise PeerUnavailable("the ledger does not answer, and nothing can be decided without it") from error
         if fact.stale and not asked.treatment:
             raise PeerUnavailable("the ledger does not answer, and only treatment can be decided without it")
         return fact
 
-    def _authentic(self, asked: SignedRequest, caller: str, known: Row[Any] | None) -> Mapping[str, Any]:
-        member = self._member(caller, asked)
+    def _authentic(
+        self, asked: SignedRequest, caller: str, known: Row[Any] | None, reading: Reading
+    ) -> Mapping[str, Any]:
+        member = self._member(caller, asked, reading)
         ledger: Mapping[str, Any] | None
         try:
-            ledger = self._ledger.fresh(f"request/{asked.id}")
+            ledger = reading.fresh.get(f"request/{asked.id}") or self._ledger.fresh(f"request/{asked.id}")
         except ChainError as error:
             if not asked.treatment:
                 raise PeerUnavailable("the ledger does not answer, and nothing can be decided without it") from error
@@ -197,29 +210,29 @@ class ReleaseService:
 
     # --- deciding
 
-    def _judge(self, asked: SignedRequest, member: Mapping[str, Any]) -> tuple[Decision, list[str]]:
+    def _judge(self, asked: SignedRequest, member: Mapping[str, Any], reading: Reading) -> tuple[Decision, list[str]]:
         """Return the decision as of now, and the patients it is about."""
         statement = asked.statement
         with read_transaction(self._engine) as connection:
             patients = self._patients.of(connection, statement["pid"])
             grants = self._consent.facts(connection, patients)
-        facts = [self._with_ledger(grant, asked) for grant in grants]
+        facts = [self._with_ledger(grant, asked, reading) for grant in grants]
         decision = decide(
             _asked_for(asked),
             member=member,
             holds_records=bool(patients),
             grants=facts,
-            now=self._ledger.newest_time(),
+            now=reading.time,
             emergency_roles=self._emergency_roles,
         )
         return decision, patients
 
-    def _with_ledger(self, grant: GrantFacts, asked: SignedRequest) -> GrantFacts:
+    def _with_ledger(self, grant: GrantFacts, asked: SignedRequest, reading: Reading) -> GrantFacts:
         """Return a grant with what the ledger says of it; without the ledger, what this node knows it would say."""
         if not grant.active:
             return grant
         try:
-            return replace(grant, ledger=self._fact(f"grant/{grant.id}", asked).value)
+            return replace(grant, ledger=self._fact(f"grant/{grant.id}", asked, reading).value)
         except PeerUnavailable:
             if not (grant.on_ledger and asked.treatment):
                 raise
@@ -229,8 +242,10 @@ class ReleaseService:
                 raise PeerUnavailable("the ledger has not answered for too long") from error
             return replace(grant, ledger=grant.as_on_ledger())
 
-    def _decide(self, asked: SignedRequest, member: Mapping[str, Any], row: Row[Any] | None) -> Answer:
-        decision, patients = self._judge(asked, member)  # (3)
+    def _decide(
+        self, asked: SignedRequest, member: Mapping[str, Any], row: Row[Any] | None, reading: Reading
+    ) -> Answer:
+        decision, patients = self._judge(asked, member, reading)  # (3)
         if not decision.permit:
             raise self._deny(asked, decision, patients)
         facts = self._facts(asked, decision, patients)
@@ -258,7 +273,7 @@ class ReleaseService:
             if decision.basis == "emergency" and (row is None or row.state == "deciding"):
                 self._reviews.open(connection, asked, patients[0])
         try:
-            sealed = self._seal(asked, decision, patients, member, permit)  # (4)
+            sealed = self._seal(asked, decision, patients, member, permit, anew=row is not None)  # (4)
         except DisclosureRefused as error:
             self._withhold(asked, error.code, facts)
             raise
@@ -304,6 +319,8 @@ class ReleaseService:
         patients: list[str],
         member: Mapping[str, Any],
         permit: Recorded,
+        *,
+        anew: bool,
     ) -> Sealed:
         now = int(self._clock())
         recipient_key = live_key(member, "encrypt", now)
@@ -320,7 +337,9 @@ class ReleaseService:
             "patients": [f"Patient/{patient}" for patient in patients],
             "copies_until": None if days is None else now + days * DAY_SECONDS,
         }
-        return self._sealer.seal(header, patients, decision.scope, recipient_key, pending_allowed=asked.treatment)
+        return self._sealer.seal(
+            header, patients, decision.scope, recipient_key, pending_allowed=asked.treatment, anew=anew
+        )
 
     def _release(self, asked: SignedRequest, grant: str | None, sealed: Sealed, facts: ExchangeFacts) -> Answer:
         """Commit the release, then let the first page leave (5)."""
@@ -349,8 +368,8 @@ class ReleaseService:
             self._approvals.complete(connection, asked.id)
             told = replace(facts, records=sealed.refs[:MAX_AUDITED], description=noted)
             self._audit.record_release(told, connection)
-        row = self._store.get(asked.id)
-        return Answer(asked.id, self._sealer.envelope(row, 0), sealed.pages, recorded)
+        first = sealed.first or self._sealer.envelope(self._store.get(asked.id), 0)
+        return Answer(asked.id, first, sealed.pages, recorded)
 
     def _committed_release(self, request_id: str, manifest: str) -> Recorded | None:
         """Return the release of these very pages if the ledger has it."""
@@ -369,9 +388,9 @@ class ReleaseService:
             self._audit.record_decision(denied, connection)
         self._deny_on_ledger(asked)
 
-    def _again(self, asked: SignedRequest, row: Row[Any], member: Mapping[str, Any]) -> Answer:
+    def _again(self, asked: SignedRequest, row: Row[Any], member: Mapping[str, Any], reading: Reading) -> Answer:
         """Answer a repeated request: the same pages, if it would be permitted now."""
-        facts = self._check_again(asked, row, member)
+        facts = self._check_again(asked, row, member, reading)
         sealed = self._sealer.sealed(row)
         if row.state == "sealed":
             return self._release(asked, row.grant_id, sealed, facts)
@@ -383,9 +402,11 @@ class ReleaseService:
             recorded = self._events.queued(asked.id, "access.release") or recorded
         return Answer(asked.id, self._sealer.envelope(row, 0), sealed.pages, recorded)
 
-    def _check_again(self, asked: SignedRequest, row: Row[Any], member: Mapping[str, Any]) -> ExchangeFacts:
+    def _check_again(
+        self, asked: SignedRequest, row: Row[Any], member: Mapping[str, Any], reading: Reading
+    ) -> ExchangeFacts:
         """Raise the refusal, recorded, unless a released request would be permitted now, on the same basis."""
-        decision, patients = self._judge(asked, member)
+        decision, patients = self._judge(asked, member, reading)
         facts = self._facts(asked, decision, patients)
         same = decision.permit and (decision.grant.id if decision.grant else None) == row.grant_id
         if row.basis == "emergency" and self._clock() > row.created + EMERGENCY_SECONDS:

@@ -30,13 +30,14 @@ from bridge.errors import CertificateInvalid, PeerRejected, PeerUnavailable
 from bridge.peer_signature import live_key
 from bridge.services.access_request import SignedRequest
 from bridge.services.envelope import open_envelope
+from bridge.services.ledger_facts import TRUST
 from bridge.services.record_signature import Target, verify_institution
 from bridge.services.release_content import MAX_PAGES
 from bridge.services.release_pages import manifest_digest
 
 if TYPE_CHECKING:
     from bridge.keys.decryption import DecryptionKeys
-    from bridge.services.ledger_facts import Fact, LedgerFacts
+    from bridge.services.ledger_facts import LedgerFacts, Reading
 
 _HEX = frozenset("0123456789abcdef")
 
@@ -107,23 +108,38 @@ class ReleaseChecks:
         self._chain_id, self._node, self._quorum = chain_id, node, quorum
         self._ledger, self._decryption, self._clock = facts, decryption, clock
 
-    def page(self, asked: SignedRequest, envelope: bytes, number: int, *, verified: bool = False) -> CheckedPage:
+    def read(self, asked: SignedRequest) -> Reading:
+        """Ask the ledger at once for all that a page and its release are checked against."""
+        holder, request = asked.statement["holder"], f"request/{asked.id}"
+        return self._ledger.read([f"member/{holder}"], fresh=[request], trust=(self._chain_id, self._quorum))
+
+    def page(
+        self,
+        asked: SignedRequest,
+        envelope: bytes,
+        number: int,
+        *,
+        reading: Reading | None = None,
+        verified: bool = False,
+    ) -> CheckedPage:
         """Check one page, (1) to (3); ``verified``: it was before, and only has to be taken apart again.
 
-        Raises ``PeerRejected`` with a code that names what does not hold, ``PeerUnavailable`` without the ledger.
+        ``reading``: what the ledger says, where it was just asked (``read``). Raises ``PeerRejected`` with a code that
+        names what does not hold, ``PeerUnavailable`` without the ledger.
         """
         holder = asked.statement["holder"]
+        reading = reading or self.read(asked)
         opened = open_envelope(  # (1)
             envelope,
             chain=self._chain_id,
             decryption_key=self._decryption.find,
-            signing_key=lambda key_id: self._signing_key(asked, key_id),
+            signing_key=lambda key_id: self._signing_key(asked, key_id, reading),
         )
         payload = self._payload(asked, opened.content, number)  # (2)
         entries, receipts = (payload.get("bundle") or {}).get("entry", []), payload.get("receipts")
         if not isinstance(receipts, list) or not isinstance(entries, list) or len(entries) != len(receipts):
             raise PeerRejected("receipt-missing", "not every record came with its receipt")
-        verifier = None if verified else ReceiptVerifier(self._trust(asked))
+        verifier = None if verified else ReceiptVerifier(self._trust(asked, reading))
         minimum = "pending" if asked.treatment else "committed"
         records = [
             _check_record(entry, receipt, holder, verifier, minimum)  # (3)
@@ -133,7 +149,8 @@ class ReleaseChecks:
         provenance = payload.get("provenance")
         if records:
             refs = [ref for _, ref, _, _, _ in records]
-            self._check_signature(provenance, asked, [(ref, d.hex()) for ref, d in zip(refs, digests, strict=True)])
+            targets = [(ref, digest.hex()) for ref, digest in zip(refs, digests, strict=True)]
+            self._check_signature(provenance, asked, targets, reading)
             digests.append(sm3(canonical.dump(provenance)))
         return CheckedPage(
             number,
@@ -164,7 +181,9 @@ class ReleaseChecks:
         payload.setdefault("copies_until", None)
         return payload
 
-    def _check_signature(self, provenance: Any, asked: SignedRequest, targets: Sequence[Target]) -> None:
+    def _check_signature(
+        self, provenance: Any, asked: SignedRequest, targets: Sequence[Target], reading: Reading
+    ) -> None:
         """Check that a live key of the holder signed exactly the records that came."""
         if not isinstance(provenance, dict):
             raise PeerRejected("signature-missing", "the release is not signed by its holder")
@@ -173,44 +192,55 @@ class ReleaseChecks:
                 provenance,
                 asked.statement["holder"],
                 self._chain_id,
-                lambda key_id: self._signing_key(asked, key_id),
+                lambda key_id: self._signing_key(asked, key_id, reading),
             )
         except CertificateInvalid as error:
             raise PeerRejected("signature-invalid", f"the holder's signature does not hold ({error.code})") from error
         if list(signed) != list(targets):
             raise PeerRejected("signature-of-other-records", "the holder's signature is over other records than came")
 
-    def _signing_key(self, asked: SignedRequest, key_id: str) -> PublicKey | None:
-        member = self._known(lambda: self._ledger.fact(f"member/{asked.statement['holder']}"), asked)
+    def _signing_key(self, asked: SignedRequest, key_id: str, reading: Reading) -> PublicKey | None:
+        member = self._known(f"member/{asked.statement['holder']}", asked, reading)
         if member is None or member["status"] != "active":
             return None
         return live_key(member, "sign", int(self._clock()), key_id)
 
-    def _trust(self, asked: SignedRequest) -> bytes:
-        text: str = self._known(lambda: self._ledger.trust(self._chain_id, self._quorum), asked)
+    def _trust(self, asked: SignedRequest, reading: Reading) -> bytes:
+        text: str = self._known(TRUST, asked, reading)
         return text.encode()
 
     @staticmethod
-    def _known(ask: Callable[[], Fact], asked: SignedRequest) -> Any:
+    def _known(key: str, asked: SignedRequest, reading: Reading) -> Any:
         try:
-            fact = ask()
+            fact = reading.fact(key)
         except ChainError as error:
             raise PeerUnavailable("the ledger does not answer, and nothing can be checked without it") from error
         if fact.stale and not asked.treatment:
             raise PeerUnavailable("the ledger does not answer, and only treatment can do without it")
         return fact.value
 
-    def release(self, asked: SignedRequest, reply: Reply, whole: tuple[str, int] | None = None) -> str | None:
+    def release(
+        self,
+        asked: SignedRequest,
+        reply: Reply,
+        whole: tuple[str, int] | None = None,
+        *,
+        reading: Reading | None = None,
+    ) -> str | None:
         """Check (4) and return the release's transaction id, None while it is queued at the holder.
 
-        ``whole``: the Merkle root (hex) and number of all digests, once every page is here.
+        ``whole``: the Merkle root (hex) and number of all digests, once every page is here. ``reading``: what the
+        ledger says, where it was just asked; where it does not know the release yet it is asked again.
         """
         expected: dict[str, Any] = {"commitment": manifest_digest(asked.id, reply.pages)}
         if whole is not None:
             expected |= {"disclosed": whole[0], "count": whole[1]}
         queued = reply.gap is not None and asked.treatment
+        key = f"request/{asked.id}"
+        state = None if reading is None else reading.fresh.get(key)
         try:
-            state = self._ledger.fresh(f"request/{asked.id}", lambda it: queued or bool(it.get("release")))
+            if not (state or {}).get("release"):
+                state = self._ledger.fresh(key, lambda it: queued or bool(it.get("release")))
             release = (state or {}).get("release")
         except ChainError as error:
             if not asked.treatment:
@@ -222,13 +252,15 @@ class ReleaseChecks:
             return str(release["tx"])
         if reply.gap is None or not asked.treatment:
             raise PeerRejected("release-missing", "the ledger holds no release for what arrived")
-        self._check_gap(asked, reply.gap, expected)
+        self._check_gap(asked, reply.gap, expected, reading or self.read(asked))
         return None
 
-    def _check_gap(self, asked: SignedRequest, gap: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    def _check_gap(
+        self, asked: SignedRequest, gap: Mapping[str, Any], expected: Mapping[str, Any], reading: Reading
+    ) -> None:
         """Check the holder's signed statement of a release that waits for the ledger."""
         try:
-            key = self._signing_key(asked, str(gap["key"]))
+            key = self._signing_key(asked, str(gap["key"]), reading)
             if key is None:
                 raise SignatureInvalid("no such key")
             key.verify(str(gap["statement"]).encode(), bytes.fromhex(str(gap["sig"])))

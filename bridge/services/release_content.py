@@ -22,13 +22,11 @@ from typing import TYPE_CHECKING, Any
 from anchor import canonical
 from anchor.errors import ChainError, ChainUnavailable
 from anchor.gm import sm3
-from anchor.receipt import MAX_DISCLOSED, dump_receipt
+from anchor.receipt import MAX_DISCLOSED, RecordReceipt, receipt_value
 from bridge.errors import Conflict, DisclosureRefused, NotFound
 from bridge.services.decision import CATEGORY_OF_TYPE, Scope, covers
-from bridge.services.memo_chain import MemoChain
 
 if TYPE_CHECKING:
-    from anchor.chain.client import ChainClient
     from bridge.services.anchoring import AnchoringService
     from bridge.services.receipts import ReceiptService
     from bridge.services.record_signature import Target
@@ -55,6 +53,7 @@ class Content:
     digests: tuple[bytes, ...]
     refs: tuple[str, ...]
     pending: int
+    last: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,8 +71,7 @@ class ContentBuilder:
         self,
         records: RecordStore,
         anchoring: AnchoringService,
-        receipts: Callable[[ChainClient], ReceiptService],
-        chain: ChainClient,
+        receipts: ReceiptService,
         *,
         base_url: str,
         sleep: Callable[[float], None],
@@ -81,25 +79,21 @@ class ContentBuilder:
         silent: Callable[[], bool] = lambda: False,
         bounds: PageBounds | None = None,
     ) -> None:
-        """``receipts`` makes a receipt service over a given chain client, ``sign`` a signed Provenance of an id.
+        """``receipts``: over a client that remembers (``MemoChain``); ``sign`` gives a signed Provenance of an id.
 
         ``silent``: whether the ledger did not answer a moment ago; then nobody waits for it here.
         """
-        self._records, self._anchoring, self._receipts = records, anchoring, receipts
-        self._chain, self._base_url, self._sleep = chain, base_url, sleep
+        self._records, self._anchoring, self._service = records, anchoring, receipts
+        self._base_url, self._sleep = base_url, sleep
         self._sign, self._silent, self._bounds = sign, silent, bounds or PageBounds()
 
     def pages(self, patients: Sequence[str], scope: Scope, header: dict[str, Any], now: int) -> Iterator[Content]:
         """Give the pages of a release, at least one; raises ``DisclosureRefused`` ("too-large") or ``ChainError``."""
-        self._publish()
-        service = self._receipts(MemoChain(self._chain))
-        for number, versions in enumerate(self._grouped(self._all(patients, scope))):
-            yield self._page(versions, {**header, "page": number}, service, now)
+        for number, (versions, last) in enumerate(self._grouped(self._all(patients, scope))):
+            yield self._page(versions, {**header, "page": number}, now, last)
 
-    def _page(
-        self, versions: list[StoredVersion], header: dict[str, Any], service: ReceiptService, now: int
-    ) -> Content:
-        receipts = self._receipts_of(versions, service)
+    def _page(self, versions: list[StoredVersion], header: dict[str, Any], now: int, last: bool) -> Content:
+        receipts = self._receipts_of([version.ref for version in versions])
         entries = [
             {"fullUrl": f"{self._base_url}/{version.type}/{version.id}", "resource": version.resource()}
             for version in versions
@@ -123,10 +117,14 @@ class ContentBuilder:
             tuple(digests),
             tuple(refs),
             sum(receipt["state"] == "pending" for receipt in receipts),
+            last,
         )
 
-    def _grouped(self, versions: Iterable[StoredVersion]) -> Iterator[list[StoredVersion]]:
-        """Give versions in groups within the bounds; a single one beyond them is a page of its own."""
+    def _grouped(self, versions: Iterable[StoredVersion]) -> Iterator[tuple[list[StoredVersion], bool]]:
+        """Give versions in groups within the bounds, and whether it is the last group.
+
+        A single version beyond the bounds is a page of its own.
+        """
         group: list[StoredVersion] = []
         size = 0
         for total, version in enumerate(versions, start=1):
@@ -134,11 +132,11 @@ class ContentBuilder:
             if total > MAX_DISCLOSED - MAX_PAGES:
                 raise DisclosureRefused("too-large", "the record is larger than one release may be; limit the request")
             if group and (len(group) >= self._bounds.records or size + more > self._bounds.bytes):
-                yield group
+                yield group, False
                 group, size = [], 0
             group.append(version)
             size += more
-        yield group
+        yield group, True
 
     def _all(self, patients: Iterable[str], scope: Scope) -> Iterator[StoredVersion]:
         """Give what a scope covers, then what it refers to and is about no patient."""
@@ -185,26 +183,30 @@ class ContentBuilder:
                 return
             self._sleep(0.2 * 2**attempt)
 
-    def _receipts_of(self, versions: list[StoredVersion], service: ReceiptService) -> list[dict[str, Any]]:
+    def _receipts_of(self, refs: Sequence[str]) -> list[dict[str, Any]]:
+        """Return the receipts of record versions; what is not published yet is published first."""
         for attempt in range(ANCHOR_ATTEMPTS):
             try:
-                return [self._receipt(each, service) for each in versions]
-            except Conflict:  # logged by another process only now
+                receipts = self._made(refs)
+            except Conflict:  # not logged yet, or by another process only now
                 if attempt + 1 == ANCHOR_ATTEMPTS:
                     raise
-                self._sleep(0.2 * 2**attempt)
-        return []
+                if attempt:
+                    self._sleep(0.2 * 2**attempt)
+            else:
+                if attempt or all(receipt.state != "pending" for receipt in receipts):
+                    break
+            self._publish()
+        return [receipt_value(receipt) for receipt in receipts]
 
-    def _receipt(self, version: StoredVersion, service: ReceiptService) -> dict[str, Any]:
-        """Return a version's receipt; without the ledger the institution's own word, which is "pending"."""
+    def _made(self, refs: Sequence[str]) -> list[RecordReceipt]:
+        """Return receipts; without the ledger the institution's own word, which is "pending"."""
         try:
             if self._silent():
                 raise ChainUnavailable
-            receipt = service.record(version.ref)
+            return self._service.records(refs)
         except ChainError:
-            receipt = service.record(version.ref, published=False)
-        value: dict[str, Any] = canonical.load(dump_receipt(receipt))
-        return value
+            return self._service.records(refs, published=False)
 
 
 def references(value: Any) -> Iterator[str]:

@@ -40,13 +40,17 @@ def manifest_digest(request: str, pages: Sequence[str]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sealed:
-    """A release whose pages are ready. ``disclosed``: the Merkle root over all ``count`` digests, hex."""
+    """A release whose pages are ready. ``disclosed``: the Merkle root over all ``count`` digests, hex.
+
+    ``first``: the envelope of the first page, where it was made just now.
+    """
 
     pages: tuple[str, ...]
     manifest: str
     disclosed: str
     count: int
     refs: tuple[str, ...]
+    first: bytes | None = None
 
 
 class PageSealer:
@@ -74,49 +78,57 @@ class PageSealer:
         recipient_key: PublicKey,
         *,
         pending_allowed: bool,
+        anew: bool = True,
     ) -> Sealed:
         """Build, seal and keep every page; the row then is "sealed".
 
-        ``pending_allowed``: records may leave whose receipts are not on the ledger yet. Raises ``DisclosureRefused``
-        ("too-large"), ``PeerUnavailable`` (receipts are still on their way), ``ChainError``.
+        ``anew``: there may be pages of a process that died, which are thrown away. ``pending_allowed``: records may
+        leave whose receipts are not on the ledger yet. Raises ``DisclosureRefused`` ("too-large"), ``PeerUnavailable``
+        (receipts are still on their way), ``ChainError``.
         """
         request = str(header["request"])
         digests: list[bytes] = []
         refs: list[str] = []
         pages: list[str] = []
-        with write_transaction(self._engine) as connection:
-            self._pages.drop(connection, request)
-            self._store.drop_records(connection, request)
+        first = b""
+        if anew:
+            with write_transaction(self._engine) as connection:
+                self._pages.drop(connection, request)
+                self._store.drop_records(connection, request)
+        ended: dict[str, Any] = {}
         for content in self._content.pages(patients, scope, dict(header), int(self._clock())):
             if content.pending and not pending_allowed:
                 raise PeerUnavailable("the records' receipts are not on the ledger yet; ask again")
             if len(pages) >= MAX_PAGES:
                 raise DisclosureRefused("too-large", "the record is larger than one release may be; limit the request")
             envelope = seal(content.plaintext, chain=self._chain_id, signing_key=self._key, recipient_key=recipient_key)
-            digest = sm3(envelope).hex()
-            listed = [(ref, each.hex()) for ref, each in zip(content.refs, content.digests, strict=True)]
-            with write_transaction(self._engine) as connection:
-                self._pages.add(connection, request, len(pages), patients[0], envelope, digest, len(listed))
-                self._store.add_records(connection, request, len(digests), listed)
-                self._store.set(connection, request, int(self._clock()))  # so that others see it is in hand
-            pages.append(digest)
+            first = first or envelope
+            start = len(digests)
+            pages.append(sm3(envelope).hex())
             digests += content.digests
             refs += content.refs
-        sealed = Sealed(
-            tuple(pages), manifest_digest(request, pages), disclosed_root(digests).hex(), len(digests), tuple(refs)
-        )
-        with write_transaction(self._engine) as connection:
-            self._store.set(
-                connection,
-                request,
-                int(self._clock()),
-                state="sealed",
-                pages=len(pages),
-                manifest=sealed.manifest,
-                disclosed=sealed.disclosed,
-                count=sealed.count,
-            )
-        return sealed
+            if content.last:
+                ended = self._ended(request, pages, digests)
+            listed = [(ref, each.hex()) for ref, each in zip(content.refs, content.digests, strict=True)]
+            with write_transaction(self._engine) as connection:
+                self._pages.add(
+                    connection, request, len(pages) - 1, patients[0], envelope, pages[-1], len(content.digests)
+                )
+                self._store.add_records(connection, request, start, listed)
+                # the time, so that others see it is in hand
+                self._store.set(connection, request, int(self._clock()), **ended)
+        return Sealed(tuple(pages), ended["manifest"], ended["disclosed"], ended["count"], tuple(refs), first)
+
+    @staticmethod
+    def _ended(request: str, pages: Sequence[str], digests: Sequence[bytes]) -> dict[str, Any]:
+        """Return what is noted of a release with its last page."""
+        return {
+            "state": "sealed",
+            "pages": len(pages),
+            "manifest": manifest_digest(request, pages),
+            "disclosed": disclosed_root(digests).hex(),
+            "count": len(digests),
+        }
 
     def sealed(self, row: Any) -> Sealed:
         """Return what was sealed for a request before."""

@@ -5,6 +5,9 @@ in the worker, releases in the web workers). A node-wide lease orders them; wher
 while the ledger was slow, another node of the same organisation submitted) the ledger's own "bad-sequence" answer
 does, and the transaction is signed again with the number it expects. A transaction whose answer was lost is looked up
 before it is signed again, so that a retry never commits one intention twice.
+
+The number that comes next is left with the lease, so that the ledger is not asked for it each time; one that is wrong
+costs what asking would have cost. It is kept only after an answer of the ledger, not after a failure.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from anchor import transaction
@@ -36,6 +40,13 @@ POLL_SECONDS = 0.02
 MAX_ATTEMPTS = 5
 """Times one transaction is signed with a new sequence number before the contention is reported."""
 BAD_SEQUENCE = "bad-sequence"
+
+
+@dataclass(slots=True)
+class _Turn:
+    """A turn to submit. ``sequence``: the number that the ledger takes next, as far as it is known."""
+
+    sequence: int | None
 
 
 class TransactionSubmitter:
@@ -66,12 +77,14 @@ class TransactionSubmitter:
         answer came within the bound: the transaction may then have been committed all the same, and the caller asks the
         ledger's state before it submits the same intention again.
         """
-        with self._turn():
-            sequence = self._chain.next_seq(self._org)
+        with self._turn() as turn:
+            sequence = turn.sequence or self._chain.next_seq(self._org)
+            turn.sequence = None
             for _ in range(MAX_ATTEMPTS):
                 envelope = self._signed(type, body, sequence, expires_in)
                 result = self._committed(envelope)
                 if result.code != BAD_SEQUENCE:
+                    turn.sequence = sequence + 1 if result.ok else sequence  # what was refused has used up no number
                     break
                 sequence = result.expected_seq or self._chain.next_seq(self._org)
         if not result.ok:
@@ -110,19 +123,22 @@ class TransactionSubmitter:
         return TransactionResult(tx_id, "ok", "", found.height, found.index, found.block_time)
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _turn(self) -> Iterator[_Turn]:
         """Hold this process's lock and the node-wide lease; ``ChainUnavailable`` when the turn does not come."""
         deadline = time.monotonic() + LEASE_WAIT_SECONDS
         if not self._mutex.acquire(timeout=LEASE_WAIT_SECONDS):
             raise ChainUnavailable("other transactions of this node are still waiting for the ledger; try again later")
         try:
-            while not self._leases.acquire(LEASE_NAME, self._holder, LEASE_SECONDS):
+            while (note := self._leases.take(LEASE_NAME, self._holder, LEASE_SECONDS)) is None:
                 if time.monotonic() >= deadline:
                     raise ChainUnavailable("another process of this node is submitting to the ledger; try again later")
                 time.sleep(POLL_SECONDS)
+            org, _, number = note.partition(" ")
+            turn = _Turn(int(number) if org == self._org else None)
             try:
-                yield
+                yield turn
             finally:
-                self._leases.release(LEASE_NAME, self._holder)
+                left = "" if turn.sequence is None else f"{self._org} {turn.sequence}"
+                self._leases.release(LEASE_NAME, self._holder, left)
         finally:
             self._mutex.release()

@@ -10,7 +10,7 @@ draining the outbox is one transaction lives in ``bridge.services.anchoring``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -206,6 +206,15 @@ def find_entry(conn: Connection, ref: str) -> SealedEntry | None:
     return None if row is None else _sealed(row)
 
 
+def find_entries(conn: Connection, refs: Sequence[str]) -> dict[str, SealedEntry]:
+    """Return the entries logged for record versions, by ref; those that are not logged are left out."""
+    found: dict[str, SealedEntry] = {}
+    for start in range(0, len(refs), PAGE_ROWS):
+        rows = conn.execute(select(ENTRY).where(ENTRY.c.ref.in_(list(refs[start : start + PAGE_ROWS]))))
+        found.update({row.ref: _sealed(row) for row in rows})
+    return found
+
+
 def logged_at(conn: Connection, origin: str, position: int) -> int | None:
     """Return when the entry at a position was logged (Unix seconds), or None when there is none."""
     place = (ENTRY.c.origin == origin, ENTRY.c.position == position)
@@ -259,6 +268,19 @@ def checkpoint_covering(conn: Connection, origin: str, position: int) -> Publish
     where = (CHECKPOINT.c.origin == origin, CHECKPOINT.c.size > position)
     row = conn.execute(select(CHECKPOINT).where(*where).order_by(CHECKPOINT.c.size).limit(1)).one_or_none()
     return None if row is None else _published(row)
+
+
+def checkpoints_covering(conn: Connection, entries: Iterable[SealedEntry]) -> dict[str, PublishedCheckpoint]:
+    """Return the earliest published checkpoint of each entry, by ref; entries that none covers are left out."""
+    found: dict[str, PublishedCheckpoint] = {}
+    newest: PublishedCheckpoint | None = None
+    for entry in sorted(entries, key=lambda entry: (entry.origin, entry.position)):
+        # the earliest one that covers an entry is also that of the entries after it, as far as it reaches
+        if newest is None or newest.origin != entry.origin or newest.size <= entry.position:
+            newest = checkpoint_covering(conn, entry.origin, entry.position)
+        if newest is not None:
+            found[entry.ref] = newest
+    return found
 
 
 def checkpoints(conn: Connection, origin: str) -> list[PublishedCheckpoint]:

@@ -22,7 +22,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, Engine, LargeBinary, String, Table, func, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    Engine,
+    LargeBinary,
+    String,
+    Table,
+    bindparam,
+    func,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Field, SQLModel
 
@@ -82,6 +94,10 @@ class SubjectKey(SQLModel, table=True):
 
 
 SUBJECT_KEY: Table = SubjectKey.__table__  # type: ignore[attr-defined]
+# Built once: building it takes longer than running it, and every sealing and opening does.
+_WRAPPED = select(SUBJECT_KEY.c.subject, SUBJECT_KEY.c.wrapped).where(
+    SUBJECT_KEY.c.subject.in_(bindparam("subjects", expanding=True))
+)
 _STATE: Table = KekState.__table__  # type: ignore[attr-defined]
 
 
@@ -346,9 +362,7 @@ class KeyRing:
         found: dict[str, bytes | None] = {}
         for start in range(0, len(subjects), SELECT_CHUNK):
             chunk = subjects[start : start + SELECT_CHUNK]
-            rows = connection.execute(
-                select(SUBJECT_KEY.c.subject, SUBJECT_KEY.c.wrapped).where(SUBJECT_KEY.c.subject.in_(chunk))
-            )
+            rows = connection.execute(_WRAPPED, {"subjects": chunk})
             found.update({row.subject: row.wrapped for row in rows})
         return found
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
-from sqlalchemy import BigInteger, Column, Connection, Engine, String, Table, delete, select, update
+from sqlalchemy import BigInteger, Column, Connection, Engine, String, Table, bindparam, delete, select, update
 from sqlmodel import Field, SQLModel
 
 from bridge.process_identity import is_gone
@@ -20,16 +21,24 @@ MILLISECONDS = 1000
 
 
 class JobLease(SQLModel, table=True):
-    """Who runs a job until when."""
+    """Who runs a job until when; ``note`` is what the last one left for the next."""
 
     __tablename__ = "job_lease"
 
     name: str = Field(sa_column=Column(String(100), primary_key=True))
     holder: str = Field(sa_column=Column(String(200), nullable=False))
     until: int = Field(sa_column=Column(BigInteger, nullable=False))
+    note: str | None = Field(default=None, sa_column=Column(String(100), nullable=True))
 
 
 _LEASE: Table = JobLease.__table__  # type: ignore[attr-defined]
+# Built once: a transaction to the ledger takes the lease and gives it back.
+_AT = _LEASE.c.name == bindparam("at")
+_MINE = _AT & (_LEASE.c.holder == bindparam("by"))
+_LOCK = select(_LEASE.c.holder, _LEASE.c.until, _LEASE.c.note).where(_AT).with_for_update()
+_VALUES: dict[str, Any] = {"holder": bindparam("holder"), "until": bindparam("until"), "note": bindparam("note")}
+_TAKE, _LEAVE = update(_LEASE).where(_AT).values(**_VALUES), update(_LEASE).where(_MINE).values(**_VALUES)
+_GIVE_BACK = delete(_LEASE).where(_MINE)
 
 
 class JobLeases:
@@ -44,20 +53,22 @@ class JobLeases:
 
     def acquire(self, name: str, holder: str, seconds: float) -> bool:
         """Take a lease that is free, expired, its own or a dead process's, for ``seconds``; say whether it is held."""
+        return self.take(name, holder, seconds) is not None
 
-        def work(connection: Connection) -> bool:
+    def take(self, name: str, holder: str, seconds: float) -> str | None:
+        """As ``acquire``, but return the note that was left with the lease ("" for none), None when it is not held."""
+
+        def work(connection: Connection) -> str | None:
             now = self._now()
             until = now + int(seconds * MILLISECONDS)
-            row = connection.execute(
-                select(_LEASE.c.holder, _LEASE.c.until).where(_LEASE.c.name == name).with_for_update()
-            ).first()
+            row = connection.execute(_LOCK, {"at": name}).first()
             if row is None:
                 connection.execute(_LEASE.insert().values(name=name, holder=holder, until=until))
-                return True
+                return ""
             if row.holder != holder and row.until > now and not is_gone(row.holder):
-                return False
-            connection.execute(update(_LEASE).where(_LEASE.c.name == name).values(holder=holder, until=until))
-            return True
+                return None
+            connection.execute(_TAKE, {"at": name, "holder": holder, "until": until, "note": None})
+            return row.note or ""
 
         return transact(self._engine, work)
 
@@ -72,10 +83,17 @@ class JobLeases:
             )
             return done.rowcount == 1
 
-    def release(self, name: str, holder: str) -> None:
-        """Give the lease back; nothing happens when somebody else has it."""
+    def release(self, name: str, holder: str, note: str = "") -> None:
+        """Give the lease back; nothing happens when somebody else has it.
+
+        ``note`` is for the next who takes it; one who dies with the lease leaves none.
+        """
+        mine = {"at": name, "by": holder}
         with write_transaction(self._engine) as connection:
-            connection.execute(delete(_LEASE).where(_LEASE.c.name == name, _LEASE.c.holder == holder))
+            if note:
+                connection.execute(_LEAVE, {**mine, "holder": "", "until": 0, "note": note})
+            else:
+                connection.execute(_GIVE_BACK, mine)
 
     def holder(self, name: str) -> str | None:
         """Return who holds the lease now, or None."""

@@ -16,13 +16,14 @@ class NonceCache:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+        # built once: every request between members runs it
+        self._insert = insert(_NONCE).on_conflict_do_nothing().returning(_NONCE.c.nonce)
 
     def remember(self, nonce: str, expires: int, now: int) -> bool:  # noqa: ARG002 - the interface names the time
         """Keep ``nonce`` until ``expires`` (Unix seconds); False when it was already there, also in another worker."""
         with write_transaction(self._engine) as connection:
-            insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-            row = insert(_NONCE).values(nonce=nonce, expires=expires).on_conflict_do_nothing()
-            return connection.execute(row.returning(_NONCE.c.nonce)).first() is not None
+            return connection.execute(self._insert, {"nonce": nonce, "expires": expires}).first() is not None
 
     def purge(self, now: float) -> int:
         """Forget what expired before ``now``; return how many."""

@@ -274,6 +274,25 @@ def test_state_is_read_by_key_and_by_prefix(ledger: Setting) -> None:
     assert ledger.client.state_with_prefix("zzz") == {}
 
 
+def test_several_values_of_the_state_are_read_at_once(ledger: Setting) -> None:
+    assert ledger.client.submit([ledger.envelope(type="consent.grant", body=grant_body())])[0].ok
+    keys = [f"grant/{ident(1)}", "grant/none", f"member/{HOSPITAL_A}"]
+    read = ledger.client.states(keys, ["member/", "zzz"])
+    assert read.values == {key: ledger.client.state(key) for key in keys}
+    assert read.values["grant/none"] is None
+    assert read.prefixed == {"member/": ledger.client.state_with_prefix("member/"), "zzz": {}}
+    assert read.block_time == ledger.client.health().block_time
+    assert ledger.client.states([]).values == {}
+
+
+def test_more_values_than_one_question_holds_are_read(ledger: Setting) -> None:
+    keys = [f"member/{HOSPITAL_A}", *(f"grant/{number}" for number in range(300)), f"member/{HOSPITAL_B}"]
+    read = ledger.client.states(keys, ["member/"])
+    assert list(read.values) == keys
+    assert [key for key, value in read.values.items() if value] == [f"member/{HOSPITAL_A}", f"member/{HOSPITAL_B}"]
+    assert len(read.prefixed["member/"]) == 5
+
+
 @pytest.mark.parametrize("key", [f"member/{HOSPITAL_A}", f"member/{STRANGER}", "log/yiqiao/log/x/2026"])
 def test_state_proofs_lead_to_the_checkpoints_state_root(ledger: Setting, key: str) -> None:
     ledger.fill(2)

@@ -39,6 +39,19 @@ def test_only_the_holder_gives_a_lease_back(stores: Stores) -> None:
     assert leases.acquire("anchor", "b", 30)
 
 
+def test_a_note_goes_to_the_next_holder_and_to_nobody_after_one_who_died_with_the_lease(stores: Stores) -> None:
+    leases = stores.leases
+    assert leases.take("anchor", "a", 30) == ""
+    leases.release("anchor", "a", "7")
+    assert leases.holder("anchor") is None
+    assert leases.take("anchor", "b", 30) == "7"
+    assert leases.take("anchor", "c", 30) is None
+    leases.release("anchor", "a", "8")  # not its own any more
+    assert leases.holder("anchor") == "b"
+    stores.clock.forward(31)
+    assert leases.take("anchor", "c", 30) == ""
+
+
 def test_of_many_that_ask_at_once_one_gets_it(stores: Stores) -> None:
     got: list[bool] = []
     start = threading.Barrier(6)

@@ -75,7 +75,7 @@ def test_sqlite_is_durable_and_shared(tmp_path: Path) -> None:
 
 def test_a_reader_does_not_wait_for_a_writer(stores: Stores) -> None:
     with write_transaction(stores.engine) as writer:
-        writer.execute(text("INSERT INTO job_lease VALUES ('a', 'b', 1)"))
+        writer.execute(text("INSERT INTO job_lease (name, holder, until) VALUES ('a', 'b', 1)"))
         with read_transaction(stores.engine) as reader:
             assert reader.execute(text("SELECT count(*) FROM job_lease")).scalar() == 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +255,7 @@ def _sealing(world: World, change: Callable[[dict[str, Any]], None]) -> Any:
         for content in pages(*arguments):
             value = canonical.load(content.plaintext)
             change(value)
-            yield type(content)(canonical.dump(value), content.digests, content.refs, content.pending)
+            yield replace(content, plaintext=canonical.dump(value))
 
     builder.pages = changed
     world.grant()
@@ -405,7 +406,7 @@ def test_a_request_left_half_way_is_finished_by_its_repetition(world: World, ste
     release = world[A].parts.exchange._release  # type: ignore[attr-defined]
     finish = getattr(release, step)
 
-    def fail(*_: Any) -> Any:
+    def fail(*_: Any, **__: Any) -> Any:
         raise Overloaded("something gave way here")
 
     setattr(release, step, fail)

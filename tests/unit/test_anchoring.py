@@ -221,6 +221,30 @@ def test_the_submitter_takes_the_number_the_ledger_expects(world: World, monkeyp
     assert submitter.submit("membership.endpoint", {"endpoint": "http://127.0.0.1:2"}).ok
 
 
+def test_the_number_that_comes_next_is_left_with_the_lease(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    next_seq = world.chain.next_seq
+    monkeypatch.setattr(world.chain, "next_seq", lambda org: asked.append(org) or next_seq(org))
+    first, second = world.submitter(HOSPITAL_B), world.submitter(HOSPITAL_B)  # as of two processes of one node
+    for number, submitter in enumerate((first, second, first), start=2):
+        assert submitter.submit("membership.endpoint", {"endpoint": f"http://127.0.0.1:{number}"}).ok
+    assert asked == [HOSPITAL_B]
+    with pytest.raises(TransactionRejected):
+        first.submit("consent.revoke", {"grant": "00" * 16})
+    assert second.submit("membership.endpoint", {"endpoint": "http://127.0.0.1:7"}).ok
+    assert (asked, next_seq(HOSPITAL_B)) == ([HOSPITAL_B], 5)
+
+
+def test_a_number_that_was_taken_elsewhere_is_noticed(world: World) -> None:
+    submitter = world.submitter(HOSPITAL_B)
+    assert submitter.submit("membership.endpoint", {"endpoint": "http://127.0.0.1:2"}).ok
+    world.sql(
+        f"UPDATE job_lease SET note = '{HOSPITAL_B} 1' WHERE name = 'ledger-submission'"
+    )  # a database that was restored
+    assert submitter.submit("membership.endpoint", {"endpoint": "http://127.0.0.1:3"}).ok
+    assert world.chain.next_seq(HOSPITAL_B) == 3
+
+
 def test_submitters_of_many_processes_do_not_lose_each_other(world: World) -> None:
     failures: list[Exception] = []
 

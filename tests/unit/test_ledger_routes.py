@@ -39,7 +39,7 @@ def test_every_route_states_its_permission_and_only_two_write(app: Flask) -> Non
     }
     assert len(stated) >= 12
     assert {permission for permission, _ in stated.values()} == {"ledger.read", "ledger.submit"}
-    assert all((permission == "ledger.submit") == writes or rule.endswith("/transactions")
+    assert all((permission == "ledger.submit") == writes or rule.endswith(("/transactions", "/v1/state"))
                for rule, (permission, writes) in stated.items())  # fmt: skip
 
 
@@ -59,6 +59,22 @@ def test_every_route_states_its_permission_and_only_two_write(app: Flask) -> Non
 def test_a_query_that_cannot_be_read_is_refused_before_the_ledger_is_asked(app: Flask, path: str) -> None:
     with pytest.raises(InvalidRequest):
         app.test_client().get(f"/ledger/v1{path}")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b'{"keys":[]}',
+        b'{"keys":[1],"prefixes":[]}',
+        b'{"keys":"member/","prefixes":[]}',
+        b'{"keys":[' + b",".join([b'"k"'] * 256) + b'],"prefixes":["p"]}',
+    ],
+)
+def test_a_question_that_cannot_be_read_is_refused_before_the_ledger_is_asked(app: Flask, body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        app.test_client().post("/ledger/v1/state", data=body)
 
 
 @pytest.mark.parametrize(

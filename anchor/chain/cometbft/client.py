@@ -15,7 +15,7 @@ import orjson
 
 from anchor import checkpoint
 from anchor.chain import remote_wire as wire
-from anchor.chain.client import CommittedTransaction, Health, StateProof, TransactionResult
+from anchor.chain.client import CommittedTransaction, Health, StateProof, StateReading, TransactionResult
 from anchor.chain.cometbft import light_blocks
 from anchor.chain.cometbft.queries import FAILED, MALFORMED, REFUSED
 from anchor.chain.cometbft.replica import halted_reason
@@ -107,6 +107,14 @@ class CometChain:
     def state_with_prefix(self, prefix: str, limit: int = 1000) -> dict[str, dict[str, Any]]:
         """Return up to ``limit`` (at most 1,000) committed values whose keys start with ``prefix``, in key order."""
         return _understood(wire.read_states, self._ask("/states", prefix=prefix, limit=_page(limit)))
+
+    def states(self, keys: Sequence[str], prefixes: Sequence[str] = ()) -> StateReading:
+        """Return several committed values, and those under prefixes, one question to the replica after the other."""
+        return StateReading(
+            {key: self.state(key) for key in keys},
+            {prefix: self.state_with_prefix(prefix, MAX_PAGE) for prefix in prefixes},
+            self.health().block_time,
+        )
 
     def state_proof(self, key: str) -> StateProof:
         """Return a value of the latest state with its proof."""
