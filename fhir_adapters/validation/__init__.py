@@ -16,7 +16,7 @@ from pydantic_core import ValidationError as _SchemaError
 
 from fhir_adapters.errors import ValidationError
 from fhir_adapters.result import Issue
-from fhir_adapters.validation.compile import validator
+from fhir_adapters.validation.compile import full_validator, lean_validator
 from fhir_adapters.validation.diagnosis import diagnose
 from fhir_adapters.validation.structure import is_resource
 
@@ -86,19 +86,20 @@ def _lean_check(type_name: str) -> Callable[..., bool]:
     """The bound check of a resource type. Raises KeyError for anything else."""
     if not isinstance(type_name, str) or not is_resource(type_name):
         raise KeyError("not a resource type")
-    return validator(type_name, True).isinstance_python
+    return lean_validator(type_name).isinstance_python
 
 
-def _check(resource: Any, references: list[str] | None) -> list[Issue]:
+def _check(resource: Any, references: list[str] | None, lean: bool = True) -> list[Issue]:
     type_name = resource.get("resourceType") if isinstance(resource, dict) else None
     if not isinstance(type_name, str) or not is_resource(type_name):
         return [Issue("error", "invalid", "resourceType", "not a resource of a type that FHIR R4 has")]
     try:
-        if validator(type_name, True).isinstance_python(resource, context=references):
-            return []
-        if references is not None:
-            references.clear()
-        validator(type_name, False).validate_python(resource, context=references)
+        if lean:
+            if lean_validator(type_name).isinstance_python(resource, context=references):
+                return []
+            if references is not None:
+                references.clear()
+        full_validator(type_name).validate_python(resource, context=references)
     except _SchemaError as error:
         return diagnose(type_name, resource, error)
     except RecursionError:
@@ -112,7 +113,7 @@ def _check_entry(number: int, entry: Any, known: set[str], references: list[str]
     if not isinstance(resource, dict):
         return [Issue("error", "invalid", place, "an entry without a resource")]
     own: list[str] = []
-    issues = _check(resource, own)
+    issues = _check(resource, own, lean=False)
     references.extend(own)
     address = f"{resource.get('resourceType')}/{resource.get('id')}"
     url = entry.get("fullUrl")

@@ -1,11 +1,13 @@
 """From the shape of a type to a validator that runs in pydantic-core (Rust).
 
-Two validators per resource type. The *lean* one knows no ``_element`` siblings of primitives and rejects a resource
-that has any; nearly all converted resources pass it. The *full* one knows everything and decides. Both refuse:
-unknown elements, wrong types and cardinality, empty lists and objects, codes outside a required binding, references to
-a type that the element does not allow, two values of one choice.
+The *lean* validator knows no ``_element`` siblings of primitives and rejects a resource that has any; nearly all
+converted resources pass it. The *full* one of each type knows everything and decides. Both refuse: unknown elements,
+wrong types and cardinality, empty lists and objects, codes outside a required binding, references to a type that the
+element does not allow, two values of one choice.
 
-Validators are built when a type is first met (about 1 ms each) and kept for the process.
+The lean one is a single schema for all types that adapters emit, in which every data type and pattern stands once: a
+Bundle has some twenty types of resources, and twenty trees of their own would each be fetched from memory for a few
+resources. Full validators are built when a type is first met (about 1 ms each). All are kept for the process.
 """
 
 import re
@@ -19,6 +21,7 @@ from fhir_adapters.validation.bindings import allowed_targets, required_codes
 from fhir_adapters.validation.primitives import MAX_STRING_CHARS, primitive_schema
 from fhir_adapters.validation.structure import (
     ANY_RESOURCE,
+    EMITTED_TYPES,
     EXTENSION,
     PRIMITIVE_EXTENSION,
     PRIMITIVES,
@@ -31,28 +34,57 @@ from fhir_adapters.validation.structure import (
 _Check = Callable[[dict[str, Any]], dict[str, Any]]
 """Takes a validated object and gives it back (an outer check looks into it), or raises PydanticCustomError."""
 
+KNOWN_SHAPES = 128
+"""Valid combinations of names remembered of each type (about 100 bytes each): mappings make some ten of a type."""
+
 _ID = r"[A-Za-z0-9\-.]{1,64}"
 _CONFIG = CoreConfig(title="FHIR R4", hide_input_in_errors=True)
 
 
 @lru_cache(maxsize=1024)
-def validator(type_name: str, lean: bool) -> SchemaValidator:
-    """The validator of a type. Raises KeyError for a type that R4B does not have."""
-    return SchemaValidator(_Compiler(lean).root(type_name), _CONFIG)
+def full_validator(type_name: str) -> SchemaValidator:
+    """The validator that decides on a type. Raises KeyError for a type that R4B does not have."""
+    return SchemaValidator(_Compiler(False).root(type_name), _CONFIG)
+
+
+@lru_cache(maxsize=1024)
+def lean_validator(type_name: str) -> SchemaValidator:
+    """The quick validator of a resource type; one for all that adapters emit. Raises KeyError as ``full_validator``."""
+    return _emitted() if type_name in EMITTED_TYPES else SchemaValidator(_Compiler(True).root(type_name), _CONFIG)
+
+
+@lru_cache(maxsize=1)
+def _emitted() -> SchemaValidator:
+    return SchemaValidator(_Compiler(True).any_of([name for name in EMITTED_TYPES if is_resource(name)]), _CONFIG)
 
 
 class _Compiler:
-    """Builds one root schema; types met inside it are inlined, and shared definitions only where they recur."""
+    """Builds one root schema. Full: types met inside it are inlined, and definitions only where they recur, because an
+    inlined type is quicker. Lean: every type, pattern and Reference is a definition that all others share."""
 
     def __init__(self, lean: bool) -> None:
         self._lean = lean
         self._open: list[str] = []
         self._recursive: set[str] = set()
         self._definitions: dict[str, core_schema.CoreSchema] = {}
+        self._any_resource = _delegated(_resource_type, lean)
 
     def root(self, type_name: str) -> core_schema.CoreSchema:
-        schema = self._type(type_name, ())
+        return self._with_definitions(self._type(type_name, ()))
+
+    def any_of(self, type_names: list[str]) -> core_schema.CoreSchema:
+        self._any_resource = core_schema.definition_reference_schema(ANY_RESOURCE)
+        choices = {name: self._type(name, ()) for name in type_names}
+        self._define(ANY_RESOURCE, core_schema.tagged_union_schema(choices, discriminator="resourceType", strict=True))
+        return self._with_definitions(self._any_resource)
+
+    def _with_definitions(self, schema: core_schema.CoreSchema) -> core_schema.CoreSchema:
         return core_schema.definitions_schema(schema, list(self._definitions.values())) if self._definitions else schema
+
+    def _define(self, key: str, schema: core_schema.CoreSchema) -> core_schema.CoreSchema:
+        if key not in self._definitions:
+            self._definitions[key] = {**schema, "ref": key}  # type: ignore[misc]
+        return core_schema.definition_reference_schema(key)
 
     def _type(self, name: str, targets: tuple[str, ...]) -> core_schema.CoreSchema:
         key = name + ("|" + "|".join(targets) if targets else "")
@@ -64,11 +96,7 @@ class _Compiler:
         self._open.append(key)
         schema = self._body(structure(name), targets)
         self._open.pop()
-        if key in self._recursive:
-            schema["ref"] = key  # type: ignore[index]
-            self._definitions[key] = schema
-            return core_schema.definition_reference_schema(key)
-        return schema
+        return self._define(key, schema) if self._lean or key in self._recursive else schema
 
     def _body(self, shape: Structure, targets: tuple[str, ...]) -> core_schema.CoreSchema:
         fields: dict[str, core_schema.TypedDictField] = {}
@@ -93,15 +121,15 @@ class _Compiler:
         codes = required_codes(owner, name, element.codes)
         schema: core_schema.CoreSchema
         if owner == "Reference" and name == "reference":
-            schema = _reference_text(targets)
+            schema = self._shared("reference|" + "|".join(targets), _reference_text(targets))
         elif codes:
             schema = core_schema.literal_schema(list(codes))
         elif element.kind in PRIMITIVES:
-            schema = primitive_schema(element.kind)
-        elif element.kind == EXTENSION and owner != PRIMITIVE_EXTENSION and owner != EXTENSION:
-            schema = _delegated(lambda _: EXTENSION, self._lean)
+            schema = self._shared(element.kind, primitive_schema(element.kind))
+        elif element.kind == EXTENSION and not self._lean and owner != PRIMITIVE_EXTENSION and owner != EXTENSION:
+            schema = _delegated(lambda _: EXTENSION)
         elif element.kind == ANY_RESOURCE:
-            schema = _delegated(_resource_type, self._lean)
+            schema = self._any_resource
         else:
             schema = self._type(element.kind, allowed_targets(owner, name, element.targets))
         if not element.many:
@@ -109,6 +137,10 @@ class _Compiler:
         if element.nulls:
             schema = core_schema.nullable_schema(schema)
         return core_schema.list_schema(schema, strict=True, min_length=1)
+
+    def _shared(self, key: str, schema: core_schema.CoreSchema) -> core_schema.CoreSchema:
+        """A text with its pattern, which takes more memory than all else: in the lean schema each stands once."""
+        return self._define(key, schema) if self._lean and "pattern" in schema else schema
 
 
 def _with_checks(
@@ -124,10 +156,17 @@ def _with_checks(
     if shape.name == "Reference":
         body = core_schema.with_info_after_validator_function(_collect, body)
     elif checks:
-        body = core_schema.no_info_after_validator_function(_all_of(checks), body)
+        check = _of_shapes(checks) if lean else _all_of(checks)
+        body = core_schema.no_info_after_validator_function(check, body)
     elif not any(each.required for each in shape.elements.values()) and not shape.resource:
-        body = core_schema.no_info_after_validator_function(_not_empty, body)
+        body = _counted(body) if lean else core_schema.no_info_after_validator_function(_not_empty, body)
     return body
+
+
+def _counted(body: core_schema.CoreSchema) -> core_schema.CoreSchema:
+    """As ``_not_empty`` without a call of Python code; what comes out is a number, which only a verdict can do with."""
+    number = core_schema.no_info_plain_validator_function(len)
+    return core_schema.chain_schema([body, number, core_schema.int_schema(ge=1)])
 
 
 def _not_empty(value: dict[str, Any]) -> dict[str, Any]:
@@ -147,6 +186,22 @@ def _all_of(checks: list[_Check]) -> _Check:
         return value
 
     return run
+
+
+def _of_shapes(checks: list[_Check]) -> _Check:
+    """The checks of a lean validator look at names alone, and a mapping makes the same names over and over."""
+    known: set[tuple[str, ...]] = set()
+
+    def check(value: dict[str, Any]) -> dict[str, Any]:
+        shape = tuple(value)
+        if shape not in known:
+            for each in checks:
+                each(value)
+            if len(known) < KNOWN_SHAPES:
+                known.add(shape)
+        return value
+
+    return check
 
 
 def _choice_check(names: tuple[str, ...], required: bool, lean: bool) -> _Check:
@@ -204,7 +259,8 @@ def _reference_text(targets: tuple[str, ...]) -> core_schema.CoreSchema:
 
 def _collect(value: dict[str, Any], info: core_schema.ValidationInfo) -> dict[str, Any]:
     """Check a Reference and note where it points, unless an identifier also says what it means."""
-    _not_empty(value)
+    if not value:
+        _not_empty(value)
     found: list[str] | None = info.context
     if found is not None and "reference" in value and "identifier" not in value:
         found.append(value["reference"])
@@ -218,10 +274,11 @@ def _resource_type(value: Any) -> str:
     return name
 
 
-def _delegated(type_of: Callable[[Any], str], lean: bool) -> core_schema.CoreSchema:
+def _delegated(type_of: Callable[[Any], str], lean: bool = False) -> core_schema.CoreSchema:
     """A part with a validator of its own: extensions and contained resources, which would pull in every data type."""
+    chosen = lean_validator if lean else full_validator
 
     def check(value: Any, info: core_schema.ValidationInfo) -> Any:
-        return validator(type_of(value), lean).validate_python(value, context=info.context)
+        return chosen(type_of(value)).validate_python(value, context=info.context)
 
     return core_schema.with_info_plain_validator_function(check)
