@@ -29,7 +29,7 @@ MENTIONED = ACTORS_AND_PLACES | {"Patient", "Encounter", "PractitionerRole", "Re
 MAX_ISSUES = 1000
 """Issues kept of one document: the first tell what a mapping lacks; the rest are counted."""
 
-_NARRATIVES = etree.XPath("//v3:section/v3:text", namespaces={"v3": V3})
+_NAMED = etree.XPath("//v3:section/v3:text/descendant-or-self::*[@ID]", namespaces={"v3": V3})
 
 
 class Conversion:
@@ -181,11 +181,8 @@ class Conversion:
         """The text of the element of the narrative that ``#id`` names, blanks evened out; "" when there is none."""
         if self._narrative is None:
             self._narrative = {}
-            for text in select(_NARRATIVES, self._root) if self._root is not None else ():
-                for holder in text.iter():
-                    name = holder.get("ID")
-                    if name is not None:
-                        self._narrative.setdefault(name, holder)
+            for holder in select(_NAMED, self._root) if self._root is not None else ():
+                self._narrative.setdefault(holder.get("ID", ""), holder)
         found = self._narrative.get(reference.removeprefix("#"))
         return "" if found is None else plain_text(found)
 

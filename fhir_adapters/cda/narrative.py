@@ -4,6 +4,7 @@ The list is a stylesheet of our own (``narrative.xsl``) that libxslt runs; it ca
 """
 
 import threading
+from copy import copy
 from functools import lru_cache
 from importlib.resources import files
 
@@ -56,10 +57,12 @@ class Narratives:
         if el is None or not _READABLE(el):
             return None
         if self._divs is None:
-            body = _transform()(self._root).getroot()
             texts = select(_TEXTS, self._root)
-            self._divs = dict(zip(texts, body, strict=True))
-            if _ANY_LOST(self._root):
+            # A transformation copies what it is given: the texts are a small part of a document.
+            apart = etree.Element("texts")
+            apart.extend(copy(text) for text in texts)
+            self._divs = dict(zip(texts, _transform()(apart).getroot(), strict=True))
+            if _ANY_LOST(apart):
                 self._lost = {text: found for text in texts if (found := select(_LOST, text))}
         for lost in self._lost.get(el, ()):
             conv.issue("information", "narrative-reference", lost, "a reference out of the narrative is left out")

@@ -5,9 +5,9 @@
     xmlns="http://www.w3.org/1999/xhtml" exclude-result-prefixes="v3">
   <xsl:output method="xml" omit-xml-declaration="yes" encoding="UTF-8"/>
 
-  <!-- One div for each section's text, in the order of the document. -->
+  <!-- One div for each of the texts under the root that is put around them. -->
   <xsl:template match="/">
-    <body><xsl:for-each select="//v3:section/v3:text"><div><xsl:apply-templates/></div></xsl:for-each></body>
+    <body><xsl:for-each select="/*/v3:text"><div><xsl:apply-templates/></div></xsl:for-each></body>
   </xsl:template>
 
   <!-- Anything unknown loses its tags and keeps its text. -->

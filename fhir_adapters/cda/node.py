@@ -117,12 +117,15 @@ def templates_of(el: Element) -> list[str]:
 
 def child(el: Element, *path: str) -> Element | None:
     """The first descendant by a path of local names of CDA's namespace."""
-    found: Element | None = el
     for name in path:
-        if found is None:
+        tag = _V3 + name
+        for each in el:  # quicker than iterchildren(tag) for the few children that an element has
+            if each.tag == tag:
+                el = each
+                break
+        else:
             return None
-        found = next(found.iterchildren(_V3 + name), None)
-    return found
+    return el
 
 
 def children(el: Element, name: str) -> list[Element]:

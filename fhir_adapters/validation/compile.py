@@ -83,7 +83,7 @@ class _Compiler:
 
     def _define(self, key: str, schema: core_schema.CoreSchema) -> core_schema.CoreSchema:
         if key not in self._definitions:
-            self._definitions[key] = {**schema, "ref": key}  # type: ignore[misc]
+            self._definitions[key] = {**schema, "ref": key}
         return core_schema.definition_reference_schema(key)
 
     def _type(self, name: str, targets: tuple[str, ...]) -> core_schema.CoreSchema:

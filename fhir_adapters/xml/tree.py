@@ -95,10 +95,11 @@ def _check_prolog(text: str) -> None:
         position += len(ending)
     if text.startswith("<!", position):
         raise ParseError("a document type declaration is not allowed", _line(text, position))
-    # Every element has a "<" and every attribute a "=": counting them bounds what the parser can be made to build.
-    if text.count("<") > 2 * MAX_ELEMENTS:
+    # Every element has a "<" and every attribute a "=": counting them bounds what the parser can be made to build. A
+    # text of no more characters than that has no more of them.
+    if len(text) > 2 * MAX_ELEMENTS and text.count("<") > 2 * MAX_ELEMENTS:
         raise ParseError(f"more than {MAX_ELEMENTS} elements")
-    if text.count("=") > MAX_ATTRIBUTES:
+    if len(text) > MAX_ATTRIBUTES and text.count("=") > MAX_ATTRIBUTES:
         raise ParseError(f"more than {MAX_ATTRIBUTES} attributes")
 
 
@@ -154,7 +155,7 @@ def _may_hold_long_attribute(text: str) -> bool:
 
     Looks at one mark in each stretch, so it costs nothing for a document; what it suspects is then measured.
     """
-    if _SINGLE_QUOTED.search(text):
+    if "'" in text and _SINGLE_QUOTED.search(text):
         return True
     position = 0
     while position + MAX_ATTRIBUTE_CHARS < len(text):
