@@ -22,6 +22,7 @@ from bridge.routes.fhir import fhir_blueprint
 from bridge.routes.fhir_writes import fhir_write_blueprint
 from bridge.routes.gossip import carry_checkpoints
 from bridge.routes.ledger import ledger_blueprint
+from bridge.routes.lookups import lookups_blueprint
 from bridge.routes.messages import messages_blueprint
 from bridge.routes.metadata import metadata_blueprint
 from bridge.routes.operations import operations_blueprint
@@ -77,7 +78,8 @@ def _blueprints(node: Node, surface: Surface) -> list:  # type: ignore[type-arg]
             *consent_blueprints(node),
             console_blueprint(node),
         ]
-        surfaces += [reviews_blueprint(node), patients_blueprint(node), releases_blueprint(node)]
+        surfaces += [lookups_blueprint(node), releases_blueprint(node)]
+        surfaces += [reviews_blueprint(node), patients_blueprint(node)]
     if surface == "peer" or not node.settings.peer_tls.enabled:
         surfaces += [exchange_blueprint(node), certificates_blueprint(node)]
         if node.settings.ledger.engine != "remote":

@@ -29,6 +29,7 @@ PERMISSIONS = frozenset(
         "ledger.submit",
         "ledger.read",
         "exchange.peer",
+        "exchange.lookup",
         "operations.read",
         "audit.read",
         "consent.write",

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 HOME_VARIABLE = "YIQIAO_HOME"
 DEBUG_VARIABLE = "YIQIAO_DEBUG"
 CERTIFICATES_LOOKED_AT_SECONDS = 2.0
+NEW_WORKER_SECONDS = 3.0  # from a worker's start to the end of the one it replaces: it builds its node in about one
 SERVED_BY_GRANIAN = frozenset({"web", "peer"})
 
 
@@ -112,7 +113,7 @@ def run_peer(settings: Settings) -> None:
             workers=settings.http.workers,
             blocking_threads=settings.http.threads,
             respawn_failed_workers=False,
-            respawn_interval=0.5,
+            respawn_interval=NEW_WORKER_SECONDS,
             workers_kill_timeout=max(1, int(settings.worker.drain_seconds)),
             log_level=LogLevels.warning,
             ssl_protocol_min=SSLProtocols.tls13,

@@ -22,12 +22,13 @@ TOKEN_BYTES = 32
 TOKEN_ID_BYTES = 6
 MAX_TOKENS_FILE_BYTES = 4 * 1024 * 1024  # about 15,000 tokens: a bigger file is a mistake
 
-#: role -> permissions. "sender" is an interface engine, "reader" an application that reads FHIR, "monitor" a metrics
-#: collector, "registrar" whoever records patients' consents, "messenger" the system that tells patients their codes,
-#: "privacy-officer" whoever reviews emergencies and releases, "portal" an application in which patients see their own,
-#: "operator" a person who runs the node.
+#: role -> permissions. "sender" is an interface engine, "reader" an application that reads FHIR, "clinical" one in
+#: which clinicians also ask other institutions, "monitor" a metrics collector, "registrar" whoever records consents,
+#: "messenger" the system that tells patients their codes, "privacy-officer" whoever reviews emergencies and releases,
+#: "portal" an application in which patients see their own, "operator" a person who runs the node.
 ROLE_PERMISSIONS: dict[str, frozenset[str]] = {
     "reader": frozenset({"fhir.read", "fhir.search"}),
+    "clinical": frozenset({"fhir.read", "fhir.search", "exchange.lookup"}),
     "sender": frozenset({"messages.submit"}),
     "fhir-sender": frozenset({"fhir.write"}),
     "monitor": frozenset({"operations.read"}),

@@ -78,7 +78,7 @@ def _who(event: Mapping[str, Any]) -> str:
         who = agent.get("who", {})
         named = who.get("display") or who.get("identifier", {}).get("value", "")
         code = "".join(_codes(agent.get("type", {})))
-        if agent.get("requestor") or code == "PROV":
+        if agent.get("requestor") or code in ("PROV", "IRCP"):
             roles = [role.get("text", "") for role in agent.get("role", ())]
             names.append(" ".join(filter(None, [named, *roles])))
     observer = event["source"]["observer"].get("identifier", {})

@@ -129,17 +129,9 @@ def decision_event(facts: ExchangeFacts, *, recorded: str) -> dict[str, Any]:
     event = _event(_dcm("110113", "Security Alert"), _AUTHZ, "E", recorded, facts.outcome, facts.holder)
     if facts.patient and facts.consent:  # the profile demands both
         event["meta"] = {"profile": [BALP + "IHE.BasicAudit.AuthZconsent"]}
-    user = {
-        "type": _concept("http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "IRCP"),
-        "who": {"display": facts.practitioner} if facts.practitioner else facts.requester.who(),
-        "requestor": True,
-        "purposeOfUse": [_purpose(facts)],
-    }
-    if facts.role:
-        user["role"] = [{"text": facts.role}]  # as the requesting institution signed it
     event["agent"] = [
         _agent("110150", facts.requester, requestor=False),
-        user,
+        _user(facts, requestor=True) | {"purposeOfUse": [_purpose(facts)]},
         {
             "type": _concept("http://terminology.hl7.org/CodeSystem/v3-RoleClass", "PROV"),
             "who": facts.requester.who(),
@@ -167,6 +159,8 @@ def disclosure_event(facts: ExchangeFacts, *, recorded: str, at_source: bool) ->
         _agent("110153", facts.holder, requestor=False),
         _agent("110152", facts.requester, requestor=True),
     ]
+    if facts.practitioner:
+        event["agent"].append(_user(facts, requestor=False))  # FHIR has one initiator: the institution, which signed
     return _exchange(event, facts)
 
 
@@ -237,6 +231,18 @@ def _agent(role: str, party: Party, *, requestor: bool) -> dict[str, Any]:
     if party.address:
         agent["network"] = {"address": party.address, "type": "5"}  # network-type 5: URI
     return agent
+
+
+def _user(facts: ExchangeFacts, *, requestor: bool) -> dict[str, Any]:
+    """Return the agent of whoever asks at the requesting institution, as that institution signed it."""
+    user: dict[str, Any] = {
+        "type": _concept("http://terminology.hl7.org/CodeSystem/v3-ParticipationType", "IRCP"),
+        "who": {"display": facts.practitioner} if facts.practitioner else facts.requester.who(),
+        "requestor": requestor,
+    }
+    if facts.role:
+        user["role"] = [{"text": facts.role}]
+    return user
 
 
 def _purpose(facts: ExchangeFacts) -> dict[str, Any]:

@@ -245,6 +245,19 @@ class ExchangeService:
             for row in self._requests.unfinished()
         ]
 
+    def status(self, request: str) -> dict[str, Any]:
+        """Return how a request of this node stands: state, what it was refused for, copies; raises ``NotFound``.
+
+        ``due``: when it is taken up again (Unix seconds), None for one that has ended.
+        """
+        row = self._requests.get(request)
+        told = ("holder", "purpose", "emergency", "state", "reason", "created", "due")
+        return {
+            "request": row.request_id,
+            **{name: getattr(row, name) for name in told},
+            "records": self._requests.copies(request),
+        }
+
     def _holder_of(self, grant: str, located: list[str]) -> list[str]:
         """Return the institution that gave a grant: it is the one to ask, whoever else is registered."""
         state = awaited_state(self._chain, f"grant/{grant}")

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, Engine, Row, Table, insert, select, update
 
 from bridge.errors import NotFound
 from bridge.storage.database import read_transaction, write_transaction
-from bridge.storage.exchange import ExchangeRequest
+from bridge.storage.exchange import ExchangeRequest, ReceivedRecord
 from bridge.storage.keyring import NODE, KeyRing
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 UNFINISHED = ("new", "requested", "waiting", "transferring")
 
 _REQUEST: Table = ExchangeRequest.__table__  # type: ignore[attr-defined]
+_RECEIVED: Table = ReceivedRecord.__table__  # type: ignore[attr-defined]
 
 
 class AskedRequests:
@@ -61,6 +62,12 @@ class AskedRequests:
         if row is None:
             raise NotFound("this node made no request of that number / 本节点没有该请求")
         return row
+
+    def copies(self, request_id: str) -> list[str]:
+        """Return the local references of the records that a request brought."""
+        wanted = select(_RECEIVED.c.local_ref).where(_RECEIVED.c.request_id == request_id)
+        with read_transaction(self._engine) as connection:
+            return sorted(connection.execute(wanted).scalars())
 
     def raw(self, row: Row[Any]) -> bytes:
         """Return the signed request as it was sent."""

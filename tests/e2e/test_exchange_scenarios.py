@@ -28,6 +28,7 @@ from bridge.errors import DisclosureRefused, PeerError, PeerRejected, PeerUnavai
 from bridge.pki.tls_identity import CERTIFICATE, KEY
 from bridge.services import access_request, patient_file
 from bridge.services.exchange import REQUEST_PATH
+from bridge.tokens import create_token
 from fhir_adapters.identifiers import ID_CARD_SYSTEM
 from tests.exchange_scenarios import (
     ASKED,
@@ -68,7 +69,7 @@ def consortium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ScenarioCon
 @pytest.fixture(scope="module")
 def people(consortium: ScenarioConsortium) -> Iterator[Person]:
     """A new patient for each scenario."""
-    return iter(consortium.patients(16))
+    return iter(consortium.patients(18))
 
 
 @pytest.fixture
@@ -107,6 +108,19 @@ def test_permitted(consortium: ScenarioConsortium, person: Person) -> None:
     assert (outcome["status"], outcome["holder"], len(outcome["records"])) == ("received", consortium["a"].org, 3)
     consortium.leaves(outcome["request"], HANDED_OVER)
     consortium.output.append(done.stderr)
+
+
+def test_an_application_asks_over_http(consortium: ScenarioConsortium, person: Person) -> None:
+    consortium.grant(person)
+    node = consortium["b"]
+    _, token = create_token(node.home / "tokens.json", name="EMR", role="clinical", now=int(time.time()))
+    asked = {"system": ID_CARD_SYSTEM, "value": person.number, "purpose": "TREAT", "practitioner": PRACTITIONER}
+    url, headers = f"http://127.0.0.1:{node.http_port}/lookups/v1", {"Authorization": f"Bearer {token}"}
+    answer = requests.post(url, json={**asked, "role": "physician"}, headers=headers, timeout=180)
+    (outcome,) = answer.json()["holders"]
+    assert (outcome["status"], len(outcome["records"])) == ("received", 3)
+    consortium.leaves(outcome["request"], HANDED_OVER)
+    consortium.output.append(answer.text)
 
 
 def test_an_emergency_with_its_review(consortium: ScenarioConsortium, person: Person) -> None:
@@ -398,6 +412,7 @@ def turned_away(consortium: ScenarioConsortium) -> access_request.SignedRequest 
 def test_the_patient_sees_who_asked_and_who_saw(consortium: ScenarioConsortium, person: Person) -> None:
     consortium.grant(person)
     request = only(consortium.lookup(person)).request
+    consortium.leaves(request, HANDED_OVER)
     bundle = consortium["a"].get(f"/patients/v1/{person.id}/accesses").json()
     assert sum(request in json.dumps(entry) for entry in bundle["entry"]) == 2  # the decision and the release
     page = consortium["a"].get(f"/patients/v1/{person.id}/accesses.html").text
