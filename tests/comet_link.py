@@ -6,13 +6,19 @@ import socket
 import threading
 from contextlib import suppress
 
+from tests.network_namespaces import enter
+
 CHUNK = 65_536
 
 
 class Link:
-    """Passes on what comes to ``address`` (host:port) to a target, unless it is cut."""
+    """Passes on what comes to ``address`` (host:port) to a target, unless it is cut.
 
-    def __init__(self, target: str) -> None:
+    ``namespace``: the network namespace that the target is in, this process's own unless given.
+    """
+
+    def __init__(self, target: str, namespace: str = "") -> None:
+        self._namespace = namespace
         host, _, port = target.rpartition(":")
         self._target = (host, int(port))
         self._open = threading.Event()
@@ -49,6 +55,8 @@ class Link:
         thread.start()
 
     def _accept(self) -> None:
+        if self._namespace:
+            enter(self._namespace)  # this thread alone; the listener stays where it was opened
         while not self._closing:
             try:
                 near, _ = self._listener.accept()

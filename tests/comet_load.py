@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,7 +14,7 @@ from anchor.chain.cometbft.client import CometChain
 from anchor.chain.embedded_store import LedgerFile
 from anchor.errors import ChainError
 from anchor.gm import PrivateKey
-from tests.comet_network import Network, Node, wait_until
+from tests.comet_network import RPC_SECONDS, Network, Node, wait_until
 from tests.ledger_consortium import CHAIN, sign_key
 
 ATTEMPTS = 50
@@ -77,7 +77,7 @@ def endpoint(org: str, seq: int, key: PrivateKey | None = None) -> bytes:
 
 def tell(through: Node, org: str, type: str, body: dict[str, Any], key: PrivateKey | None = None) -> TransactionResult:
     """Submit a member's transaction through a node, beside the load, until it has its number; return the outcome."""
-    chain = CometChain(through.url, timeout_seconds=10)
+    chain = CometChain(through.url, timeout_seconds=RPC_SECONDS)
     try:
         for _ in range(ATTEMPTS):
             (result,) = chain.submit([signed(org, type, chain.next_seq(org), body, key)])
@@ -108,18 +108,50 @@ def headers(node: Node) -> list[bytes]:
 
 
 def settle(network: Network) -> list[list[bytes]]:
-    """Wait until all nodes are at one height with one hash, stop them, and return their histories."""
+    """Wait until all nodes have the newest block with one hash, stop them, and return their histories."""
     nodes = [node for node in network.nodes if node.process is not None]
-
-    def agreed() -> bool:
-        found = [node.status()["sync_info"] for node in nodes]
-        return len({(one["latest_block_height"], one["latest_app_hash"]) for one in found}) == 1
-
-    wait_until(agreed, "one height and one hash at all nodes", 90)
+    newest = wait_until(lambda: max(node.height() for node in nodes), "the height of every node")
+    network.wait_for_height(newest, nodes)
+    assert len({header_hash(node, newest) for node in nodes}) == 1
     for node in nodes:
         assert node.stop() == 0
     shortest = min(len(headers(node)) for node in nodes)
     return [headers(node)[:shortest] for node in nodes]
+
+
+def header_hash(node: Node, height: int) -> str:
+    """Return the app_hash that a node's block of a height carries, which commits to everything before it."""
+    rpc = node.rpc()
+    try:
+        return str(rpc.call("commit", {"height": str(height)})["signed_header"]["header"]["app_hash"])
+    finally:
+        rpc.close()
+
+
+def endure_partition(network: Network, split: Callable[[], None], mend: Callable[[], None], seconds: float) -> None:
+    """Split two nodes from two while load runs on both sides: no progress for ``seconds``, and afterwards no fork.
+
+    One block may be made after the split: that whose votes were on their way. The next would need votes from across.
+    """
+    loads = [Load(network.nodes[0]), Load(network.nodes[3])]
+    try:
+        network.wait_for_height(5)
+        wait_until(lambda: all(load.acknowledged for load in loads), "an acknowledgement on each side")
+        split()
+        before = max(node.height() for node in network.nodes)
+        time.sleep(seconds)
+        during = [node.height() for node in network.nodes]
+        assert max(during) <= before + 1
+        mend()
+        network.wait_for_height(before + 3)
+    finally:
+        for load in loads:
+            load.stop()
+    submit_one(network.nodes[2])
+    histories = settle(network)
+    assert all(one == histories[0] for one in histories)
+    for node in network.nodes:
+        assert check_acknowledged(node, loads) > 0
 
 
 def places(node: Node) -> dict[str, int]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -29,12 +28,17 @@ from anchor.contracts import nodes
 from anchor.errors import ChainError, ChainUnavailable
 from anchor.genesis import parse
 from anchor.protobuf import Message
+from bridge.demo.nodes import free_ports
 from tests.comet_link import Link
 from tests.ledger_consortium import CHAIN, sign_key
+from tests.network_namespaces import Switch
 
 ROOT = Path(__file__).parents[1]
 FAST = node_files.Timeouts(propose=500, propose_delta=200, vote=300, vote_delta=100, commit=50, heartbeat=1_000)
-WAIT_SECONDS = 60.0
+WAIT_SECONDS = 120.0
+"""For what takes seconds on an idle machine and a minute on a busy one."""
+RPC_SECONDS = 30.0
+STOP_SECONDS = 90.0
 
 
 def require_cometbft() -> None:
@@ -45,18 +49,6 @@ def require_cometbft() -> None:
         if os.environ.get("YIQIAO_REQUIRE_SERVICES") == "1":
             raise
         pytest.skip(str(error))
-
-
-def free_ports(count: int) -> list[int]:
-    """Return ports that nothing listens on now, below those the kernel gives to outgoing connections."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def wait_until(condition: Callable[[], Any], what: str, seconds: float = WAIT_SECONDS) -> Any:
@@ -84,10 +76,18 @@ class Node:
     process: subprocess.Popen[bytes] | None = None
     settings: dict[str, Any] = field(default_factory=dict)
     log_file: Path | None = None
+    host: str = "127.0.0.1"
+    namespace: str = ""
+    rpc_link: Link | None = None
+    """To the RPC of a node in a network namespace, where it listens on loopback as everywhere."""
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.rpc_port}"
+        return f"http://127.0.0.1:{self.rpc_port}" if self.rpc_link is None else f"http://{self.rpc_link.address}"
+
+    @property
+    def address(self) -> str:
+        return f"{self.host}:{self.p2p_port}"
 
     @property
     def ledger(self) -> Path:
@@ -100,9 +100,10 @@ class Node:
     def start(self) -> None:
         """Start the replica's process; its log goes to replica.log."""
         (self.folder / "node.json").write_text(json.dumps(self.settings))
+        inside = ["ip", "netns", "exec", self.namespace] if self.namespace else []
         with self._log_file().open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.comet_node", str(self.folder)],
+                [*inside, sys.executable, "-m", "tests.comet_node", str(self.folder)],
                 cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
             )  # fmt: skip
 
@@ -117,7 +118,7 @@ class Node:
         """Ask the replica to end and return its exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(30)
+        code = self.process.wait(STOP_SECONDS)
         self.process = None
         return code
 
@@ -128,7 +129,7 @@ class Node:
         return self.log_file or self.folder / "replica.log"
 
     def rpc(self) -> CometRpc:
-        return CometRpc(self.url, timeout_seconds=5)
+        return CometRpc(self.url, timeout_seconds=RPC_SECONDS)
 
     def status(self) -> dict[str, Any]:
         rpc = self.rpc()
@@ -145,6 +146,7 @@ class Network:
     """Replicas of ``orgs`` with one genesis; those in ``validators`` vote, the others only follow.
 
     ``severable``: they reach each other through ``links``, by the numbers of the node that dials and the one it dials.
+    ``switch``: each is in a network namespace of its own.
     """
 
     def __init__(
@@ -156,6 +158,7 @@ class Network:
         validators: Sequence[str] | None = None,
         timeouts: node_files.Timeouts = FAST,
         severable: bool = False,
+        switch: Switch | None = None,
     ) -> None:
         ports = free_ports(2 * len(orgs))
         self.nodes: list[Node] = []
@@ -163,7 +166,11 @@ class Network:
             place = folder / f"node{number}"
             place.mkdir(parents=True)
             identity = node_files.create_keys(place / "cometbft")
-            self.nodes.append(Node(place, org, identity, ports[2 * number], ports[2 * number + 1]))
+            node = Node(place, org, identity, ports[2 * number], ports[2 * number + 1])
+            if switch is not None:
+                node.host, node.namespace = switch.addresses[number], switch.names[number]
+                node.rpc_link = Link(f"127.0.0.1:{node.rpc_port}", node.namespace)
+            self.nodes.append(node)
         voting = set(orgs if validators is None else validators)
         genesis = genesis if isinstance(genesis, bytes) else genesis(self.nodes)
         self.genesis = genesis
@@ -178,6 +185,7 @@ class Network:
             node.settings = {
                 "org": node.org,
                 "rpc_port": node.rpc_port,
+                "p2p_host": node.host,
                 "p2p_port": node.p2p_port,
                 "peers": self._peers(node),
                 "timeouts": {name: getattr(timeouts, name) for name in timeouts.__slots__},
@@ -189,7 +197,7 @@ class Network:
         numbered = [(number, each) for number, each in enumerate(self.nodes) if number != own]
         if self.links:
             return {each.identity.node: self.links[own, number].address for number, each in numbered}
-        return {each.identity.node: f"127.0.0.1:{each.p2p_port}" for _, each in numbered}
+        return {each.identity.node: each.address for _, each in numbered}
 
     def start(self) -> None:
         for node in self.nodes:
@@ -203,10 +211,10 @@ class Network:
         node = Node(place, org, node_files.create_keys(place / "cometbft"), rpc_port, p2p_port)
         (place / "genesis.json").write_bytes(self.genesis)
         node_files.write_genesis(node.home, self.document)
-        peers = {each.identity.node: f"127.0.0.1:{each.p2p_port}" for each in self.nodes}
+        peers = {each.identity.node: each.address for each in self.nodes}
         timeouts = self.nodes[0].settings["timeouts"]
-        own = {"org": org, "rpc_port": rpc_port, "p2p_port": p2p_port, "peers": peers, "timeouts": timeouts}
-        node.settings = {**own, **settings}
+        own = {"org": org, "rpc_port": rpc_port, "p2p_host": node.host, "p2p_port": p2p_port, "peers": peers}
+        node.settings = {**own, "timeouts": timeouts, **settings}
         self.nodes.append(node)
         return node
 
@@ -217,7 +225,7 @@ class Network:
     def close(self) -> None:
         for node in self.nodes:
             node.kill()
-        for link in self.links.values():
+        for link in [*self.links.values(), *(node.rpc_link for node in self.nodes if node.rpc_link)]:
             link.close()
 
     def __enter__(self) -> Network:
@@ -232,7 +240,7 @@ def registration(node: Node, home: Path | None = None) -> dict[str, Any]:
     key = node.identity.key.hex()
     message = nodes.registration_message(CHAIN, node.org, key, node.identity.node)
     proof = node_files.read_validator_key(home or node.home).sign(message).hex()
-    return {"key": key, "node": node.identity.node, "address": f"127.0.0.1:{node.p2p_port}", "proof": proof}
+    return {"key": key, "node": node.identity.node, "address": node.address, "proof": proof}
 
 
 def comet_genesis(genesis: bytes, validators: Sequence[Node], folder: Path) -> bytes:
@@ -281,5 +289,5 @@ def single_replica(ledger: Path, genesis: bytes, org: str, now: Callable[[], flo
             yield node.url
         finally:
             replica.stop()
-            thread.join(30)
+            thread.join(STOP_SECONDS)
     assert outcome == [""]

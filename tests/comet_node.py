@@ -77,7 +77,7 @@ def main(folder: Path) -> int:
         org=settings["org"],
         node=node_files.NodeOptions(
             rpc_port=settings["rpc_port"],
-            p2p_host="127.0.0.1",
+            p2p_host=settings["p2p_host"],
             p2p_port=settings["p2p_port"],
             peers=settings["peers"],
             timeouts=node_files.Timeouts(**settings["timeouts"]),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
 import sys
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ COMMAND_WITHIN_SECONDS = 120.0
 MLLP_WITHIN_SECONDS = 15.0
 CALL_WITHIN_SECONDS = 15.0
 POLL_SECONDS = 0.1
+LOWEST_PORT = 10_000  # services that are installed with a machine listen below
 
 
 class DemoFailed(Exception):
@@ -29,15 +31,34 @@ class DemoFailed(Exception):
 
 
 def free_ports(count: int) -> list[int]:
-    """Return ``count`` TCP ports of the loopback interface that nothing listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
+    """Return ``count`` TCP ports of the loopback interface that nothing listens on now.
+
+    They are below those that the kernel gives to outgoing connections, so that none of these holds one while the
+    process that listens on it is being started again.
+    """
+    highest = max(_outgoing_ports_from(), LOWEST_PORT + 1_000)
+    sockets: list[socket.socket] = []
+    ports: list[int] = []
     try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+        while len(ports) < count:
+            port = LOWEST_PORT + secrets.randbelow(highest - LOWEST_PORT)
+            tried = socket.socket()
+            sockets.append(tried)
+            with suppress(OSError):
+                tried.bind(("127.0.0.1", port))
+                ports.append(port)
+        return ports
     finally:
         for each in sockets:
             each.close()
+
+
+def _outgoing_ports_from() -> int:
+    """Return the first port that the kernel gives to outgoing connections (Linux), IANA's where it does not say."""
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text("ascii").split()[0])
+    except (OSError, ValueError):
+        return 49_152
 
 
 def yiqiao(*arguments: str | Path, expect: int | None = 0) -> subprocess.CompletedProcess[str]:

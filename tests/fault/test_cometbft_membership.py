@@ -35,7 +35,7 @@ from tests.ledger_consortium import (
     sign_key,
 )
 
-pytestmark = [pytest.mark.service, pytest.mark.slow]
+pytestmark = [pytest.mark.service, pytest.mark.slow, pytest.mark.timeout(900)]
 
 ORGS = (AUTHORITY, HOSPITAL_A, HOSPITAL_B, PAYER, OBSERVER)
 OVERLAP_SECONDS = 30

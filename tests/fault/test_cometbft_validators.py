@@ -32,7 +32,7 @@ from tests.ledger_consortium import (
     sign_key,
 )
 
-pytestmark = pytest.mark.service
+pytestmark = [pytest.mark.service, pytest.mark.timeout(600)]
 
 ORGS = (AUTHORITY, HOSPITAL_A, HOSPITAL_B, PAYER)
 
@@ -117,13 +117,15 @@ def test_four_validators_and_the_embedded_engine_give_the_same_hashes_at_every_h
     network: Network, tmp_path: Path
 ) -> None:
     stream = mixed_stream(120, seed=7)
+    reader, total = network.nodes[0], 0
     for start in range(0, 120, 24):  # several blocks, from all four nodes at once
         for node in network.nodes:
-            submit(node, stream[node.org][start : start + 24], size=random.Random(start).randrange(5, 20))
-        time.sleep(0.2)
-    total = sum(len(each) for each in stream.values())
-    reader = network.nodes[0]
-    wait_until(lambda: sum(len(e) for _, e in recorded_blocks(reader)) == total, "the whole stream in blocks")
+            part = stream[node.org][start : start + 24]
+            submit(node, part, size=random.Random(start).randrange(5, 20))
+            total += len(part)
+        count = total
+        wait_until(lambda: sum(len(e) for _, e in recorded_blocks(reader)) == count, "the stream in blocks")  # noqa: B023
+    assert total == sum(len(each) for each in stream.values())
     last = reader.height() + 1
     network.wait_for_height(last)
     blocks = recorded_blocks(reader)
