@@ -159,10 +159,10 @@ def _between_cities(
             others = [number for number, node in enumerate(network.voting) if node.folder.name not in slow]
     rate = _rate([len(others) * packed / max(took[number] for number in others) for took in rounds])
     behind = [packed / took[number] for took in rounds for number in range(VALIDATORS) if number not in others]
-    aside = [f"the member on the slow line has the answers to its own at {statistics.median(behind):,.0f} a second"]
-    return Comparison(
-        f"packed, {what}", rate, "all on one machine", near, note="; ".join([latency.text, *(aside if behind else [])])
-    )
+    note = latency.text
+    if behind:
+        note += f"; the member on the slow line has its own answers at {statistics.median(behind):,.0f} a second"
+    return Comparison(f"packed, {what}", rate, "all on one machine", near, note=note)
 
 
 def _kvstore(count: int) -> Rate:

@@ -15,6 +15,7 @@ import pytest
 from anchor import checkpoint, genesis, transaction
 from anchor.chain.cometbft import node_files
 from anchor.chain.cometbft.client import CometChain
+from anchor.chain.cometbft.packing import unpack
 from anchor.chain.embedded_replay import check_ledger
 from anchor.contracts import member_keys, nodes
 from anchor.light_block import validator_address
@@ -61,19 +62,39 @@ def network(tmp_path: Path) -> Iterator[Network]:
         yield five
 
 
-def decide(network: Network, action: dict[str, Any]) -> None:
-    say(network.nodes[0], AUTHORITY, "membership.propose", {"proposal": secrets.token_hex(16), "action": action})
+def proposal(action: dict[str, Any]) -> dict[str, Any]:
+    return {"proposal": secrets.token_hex(16), "action": action}
 
 
-def validators(node: Node) -> dict[str, int]:
-    """Return the power of each validator, by its key in hexadecimal, in CometBFT's newest block."""
+def decide(network: Network, action: dict[str, Any]) -> str:
+    """Have the authority's decision committed; return its transaction's id."""
+    return say(network.nodes[0], AUTHORITY, "membership.propose", proposal(action)).tx_id
+
+
+def validators(node: Node, height: int | None = None) -> dict[str, int]:
+    """Return the power of each validator, by its key in hexadecimal, in CometBFT's newest block or another."""
     rpc = node.rpc()
     try:
-        found = rpc.call("validators", {"per_page": "100"})["validators"]
+        place = {} if height is None else {"height": str(height)}
+        found = rpc.call("validators", {"per_page": "100", **place})["validators"]
         keys = [base64.b64decode(each["pub_key"]["value"]).hex() for each in found]
         return {key: int(each["voting_power"]) for key, each in zip(keys, found, strict=True)}
     finally:
         rpc.close()
+
+
+def decided_at(node: Node, tx_id: str) -> int:
+    """Return the height of the CometBFT block that holds a transaction."""
+    rpc = node.rpc()
+    try:
+        for height in range(node.height(), 0, -1):
+            txs = rpc.call("block", {"height": str(height)})["block"]["data"]["txs"]
+            held = [one for tx in txs for one in unpack(base64.b64decode(tx))]
+            if tx_id in [transaction.parse(one).tx_id for one in held]:
+                return height
+    finally:
+        rpc.close()
+    raise AssertionError("the transaction is in no block")
 
 
 def signs(node: Node, at: Node) -> bool:
@@ -108,10 +129,13 @@ def test_admission_new_keys_and_suspension_under_load(network: Network) -> None:
         say(first, STRANGER, "node.register", registration(newcomer))
         wait_until(lambda: newcomer.identity.node in peers(first), "the newcomer let in")
         network.wait_for_height(first.height(), [newcomer])
-        decide(network, {"kind": "validator", "org": STRANGER, "power": 10})
+        decision = decide(network, {"kind": "validator", "org": STRANGER, "power": 10})
         wait_until(
             lambda: validators(first).get(newcomer.identity.key.hex()) == 10, "the newcomer among the validators"
         )
+        decided = decided_at(first, decision)
+        votes_at = [newcomer.identity.key.hex() in validators(first, decided + later) for later in (0, 1, 2)]
+        assert votes_at == [False, False, True]
         wait_until(lambda: signs(newcomer, first), "a vote of the newcomer")
 
         rotate_signing_key(second, loads[0])
@@ -128,6 +152,12 @@ def test_admission_new_keys_and_suspension_under_load(network: Network) -> None:
         decide(network, {"kind": "suspend", "org": PAYER})
         wait_until(lambda: payer.identity.key.hex() not in validators(first), "the suspended member gone")
         assert sorted(validators(first).values()) == [10, 10, 10, 10]
+        for action, why in (
+            ({"kind": "suspend", "org": STRANGER}, "fewer than 4"),
+            ({"kind": "validator", "org": HOSPITAL_A, "power": 40}, "more than a third"),
+        ):
+            outcome = tell(first, AUTHORITY, "membership.propose", proposal(action))
+            assert (outcome.code, why in outcome.message) == (Code.CONFLICT, True), outcome
         network.wait_for_height(first.height() + 5, [first, second, third, newcomer])
         payer.kill()
         payer.start()  # it dials again, and is not let in
