@@ -26,6 +26,9 @@ PROJECT_EXTENSIONS = "https://yiqiao.example/fhir/StructureDefinition/"
 MENTIONED = ACTORS_AND_PLACES | {"Patient", "Encounter", "PractitionerRole", "RelatedPerson", "Device"}
 """Types that a document names in passing: it knows less of them than admission or a master file does."""
 
+MAX_MENTIONS = 50
+"""Names, addresses or telephones of one person or organization in one document: bounds what comparing them costs."""
+
 MAX_ISSUES = 1000
 """Issues kept of one document: the first tell what a mapping lacks; the rest are counted."""
 
@@ -99,6 +102,12 @@ class Conversion:
         if said(place):
             self.issue("information", "not-mapped", place, "no mapping carries this over")
 
+    def all_not_mapped(self, *places: Element | None) -> None:
+        """Remark on each of several elements that is there and says something."""
+        for each in places:
+            if each is not None:
+                self.not_mapped(each)
+
     def left(self, node: Node) -> None:
         """Remark on every child of a node that nobody took."""
         if node.kids:
@@ -163,8 +172,9 @@ class Conversion:
         """Add a resource, or complete the one of the same id with what it lacks; returns a Reference to it."""
         reference = f"{resource['resourceType']}/{resource['id']}"
         known = self.resources.setdefault(reference, resource)
-        if known is not resource:
-            complete(known, resource)
+        if known is not resource and complete(known, resource):
+            text = f"more than {MAX_MENTIONS} names, addresses or numbers of one {resource['resourceType']}"
+            self.issue("information", "not-mapped", "/", text)
         return {"reference": reference}
 
     def get(self, reference: Json) -> Json:
@@ -203,23 +213,32 @@ def _nothing(_: Conversion, __: Element, ___: Any) -> list[Json]:
     return []
 
 
+_ADDED = frozenset({"name", "telecom", "address", "alias"})
+"""What a later mention of a person or organization may say otherwise: all of it is kept."""
+
 # Choice elements (effective[x]) of the resources made here: of each only one data type may stand.
 _CHOICES = ("deceased", "multipleBirth", "effective", "value", "onset", "abatement", "occurrence", "performed", "born")
 
 
-def complete(known: Json, more: Json) -> None:
-    """Give a resource the elements that it lacks and another version of it has."""
+def complete(known: Json, more: Json) -> bool:
+    """Give a resource the elements that it lacks and another version of it has; True when some did not fit in."""
+    full = False
     for name, value in more.items():
         if name in known:
             if name == "identifier" and isinstance(value, list):
                 numbers = {(each.get("system"), each.get("value")) for each in known[name]}
                 known[name] += [each for each in value if (each.get("system"), each.get("value")) not in numbers]
+            elif name in _ADDED and isinstance(value, list):
+                fresh = [each for each in value if each not in known[name]]
+                full = full or len(known[name]) + len(fresh) > MAX_MENTIONS
+                known[name] += fresh[: max(0, MAX_MENTIONS - len(known[name]))]
             continue
         plain = name.removeprefix("_")
         choice = next((each for each in _CHOICES if plain.startswith(each)), "")
         if choice and any(each.removeprefix("_").startswith(choice) for each in known):
             continue
         known[name] = value
+    return full
 
 
 def plain_text(el: Element) -> str:

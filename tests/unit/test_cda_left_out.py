@@ -76,3 +76,15 @@ def test_what_has_no_place_is_named(inside: str) -> None:
     places = [each.location for each in result.issues if each.code == "not-mapped"]
     assert any(place.rpartition("/")[2].startswith(("author", "performer")) for place in places)
     assert resources(result, "Composition")
+
+
+def test_a_unit_after_an_item_without_a_number_is_named() -> None:
+    """It belongs to no value; it was once looked for without end."""
+    unit = '<observation classCode="OBS" moodCode="EVN"><code code="{}" codeSystem="2.16.156.10011.2.2.1"/><value xsi:type="ST">{}</value></observation>'  # noqa: E501
+    entries = [unit.format("DE04.30.019.00", "GLU"), unit.format("DE04.30.016.00", "mmol/L")]
+    chinese = document(section(*entries)).replace(
+        f'<templateId root="{TEMPLATE}1.2"/>', '<templateId root="2.16.156.10011.2.1.1.27"/>'
+    )
+    result = convert(chinese)
+    assert only(result, "Observation")["code"]["coding"][0]["code"] == "GLU"
+    assert [each.code for each in result.issues if "entry[2]" in each.location] == ["not-mapped"]

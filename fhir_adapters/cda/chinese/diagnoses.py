@@ -2,7 +2,7 @@
 
 import re
 
-from fhir_adapters.cda.chinese.form import element_code, form_of, title_of, value_of, value_text
+from fhir_adapters.cda.chinese.form import beside, element_code, form_of, members, title_of, value_of, value_text
 from fhir_adapters.cda.context import PROJECT_EXTENSIONS, Conversion, Json, add_extension
 from fhir_adapters.cda.datatypes import concepts, times
 from fhir_adapters.cda.entries.observations import encounter_of
@@ -61,6 +61,11 @@ def diagnosis(conv: Conversion, section: Section, parts: list[Element]) -> list[
         reference = _condition(conv, section, group, rest if number == 0 else [])
         if reference is not None:
             made.append(reference)
+    own = {id(part) for part in parts}
+    for part in parts if made else ():
+        for inner in members(part):
+            if id(inner) not in own:
+                made += conv.dispatch(inner, section)
     return made
 
 
@@ -88,8 +93,11 @@ def _condition(conv: Conversion, section: Section, group: list[Element], rest: l
     apart: list[Element] = []
     for each in group:
         _asserted(conv, resource, each)
+        beside(conv, each, section, "effectiveTime", "performer")
     for each in rest:
-        if not _describe(conv, resource, each):
+        if _describe(conv, resource, each):
+            beside(conv, each, section)
+        else:
             apart.append(each)
     for each in apart:
         conv.dispatch(each, section)

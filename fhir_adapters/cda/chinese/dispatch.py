@@ -5,7 +5,7 @@ element, so nothing is passed over.
 """
 
 from fhir_adapters.cda.chinese import diagnoses, entries, facts, prescriptions, results
-from fhir_adapters.cda.chinese.form import element_code, filled, form_of, members
+from fhir_adapters.cda.chinese.form import beside, element_code, filled, form_of, members
 from fhir_adapters.cda.context import Conversion, Json
 from fhir_adapters.cda.entries import dispatch
 from fhir_adapters.cda.entries.organizers import gathered
@@ -41,12 +41,16 @@ def _is_cluster(el: Element) -> bool:
 def _cluster(conv: Conversion, el: Element, section: Section) -> list[Json]:
     parts = [each for each in members(el) if filled(each)]
     if diagnoses.is_diagnosis(parts):
+        beside(conv, el, section)
         return diagnoses.diagnosis(conv, section, parts)
     if prescriptions.is_order(parts):
+        beside(conv, el, section)
         return prescriptions.order(conv, section, parts)
     if results.is_item(parts):
+        beside(conv, el, section)
         return results.item(conv, el, section, parts)
     if name_of(el) == "observation":
+        beside(conv, el, section)
         return [reference for part in parts for reference in conv.dispatch(part, section)]
     code = child(el, "code")
     if code is not None and code.get("code"):
@@ -74,6 +78,8 @@ def _element(conv: Conversion, code: str, el: Element, section: Section) -> list
         or prescriptions.of_prescription(conv, code, el)
         or facts.fact(conv, code, el, section)
     ):
+        if code not in results.SEEN_TO:  # which have seen to what stands beside their values
+            beside(conv, el, section, *facts.READ.get(code, ()))
         return [each for inner in inside for each in _unless_unit(conv, inner, section)]
     made = entries.plain(conv, el, section)
     results.part_of_report(conv, made)

@@ -28,8 +28,9 @@ def begin(conv: Conversion, patient: Node) -> Form:
     for el in patient.kids.get("id", ()):
         kind = ids.kind_of(el)
         made = ids.identifier(conv, el) if kind in _DOCUMENT_NUMBERS else None
-        if made is not None:
-            form.numbers.setdefault(kind, made)
+        if made is not None and kind not in form.numbers:
+            form.numbers[kind] = made
+            form.number_places[kind] = el
         else:
             left.append(el)
     patient.kids["id"] = left
@@ -129,6 +130,16 @@ def finish(conv: Conversion, form: Form, composition: Json) -> None:
         _finish_report(conv, form)
     if form.kind == CONSULTATION and form.request is not None:
         _finish_consultation(conv, form.request, composition)
+    _unused_numbers(conv, form)
+
+
+def _unused_numbers(conv: Conversion, form: Form) -> None:
+    """Remark on the number of a report, order or specimen that this kind of document makes none of."""
+    used = [each for resource in conv.resources.values() for each in resource.get("identifier", ()) if each]
+    used += [each["groupIdentifier"] for each in form.medicines if "groupIdentifier" in each]
+    for kind, made in form.numbers.items():
+        if made not in used:
+            conv.not_mapped(form.number_places[kind])
 
 
 def _finish_report(conv: Conversion, form: Form) -> None:

@@ -3,13 +3,22 @@
 import re
 from types import MappingProxyType
 
-from fhir_adapters.cda.chinese.form import code_concept, element_code, form_of, members, title_of, value_of, value_text
+from fhir_adapters.cda.chinese.form import (
+    beside,
+    code_concept,
+    element_code,
+    form_of,
+    members,
+    title_of,
+    value_of,
+    value_text,
+)
 from fhir_adapters.cda.context import Conversion, Json
 from fhir_adapters.cda.datatypes import concepts
 from fhir_adapters.cda.entries import observations, procedures
 from fhir_adapters.cda.entries.observations import encounter_of
 from fhir_adapters.cda.entries.statement import Section, add_note
-from fhir_adapters.cda.node import child, children
+from fhir_adapters.cda.node import Node, child, children, name_of
 from fhir_adapters.identifiers import related_id
 from fhir_adapters.xml.tree import Element
 
@@ -79,7 +88,16 @@ def allergy(conv: Conversion, el: Element, section: Section) -> list[Json]:
         if flag is not None and not denied and flag.get("value", "").strip() and not named:
             return [_allergy(conv, "过敏史")]  # there is one, and it is not said what to
         return plain(conv, el, section) if element_code(el) in ALLERGIES or denied or texts else []
-    return [_allergy(conv, text) for text in named]
+    beside(conv, el, section, "participant")
+    _beside_substances(conv, el)
+    apart: list[Json] = []
+    for inner in members(el):
+        if element_code(inner) in ALLERGIES:
+            beside(conv, inner, section)
+            apart += [each for one in members(inner) for each in conv.dispatch(one, section)]
+        else:
+            apart += conv.dispatch(inner, section)
+    return [*(_allergy(conv, text) for text in named), *apart]
 
 
 def _substances(conv: Conversion, el: Element) -> list[str]:
@@ -94,6 +112,21 @@ def _substances(conv: Conversion, el: Element) -> list[str]:
                 if text:
                     found.append(text)
     return found
+
+
+def _beside_substances(conv: Conversion, el: Element) -> None:
+    """Remark on what a participant says beside the name of its substance."""
+    for participant in children(el, "participant"):
+        for role in participant:
+            for part in role:
+                if name_of(part) != "playingEntity":
+                    conv.not_mapped(part)
+                    continue
+                node = Node(part)
+                node.drop("templateId", "code")
+                node.first("desc")
+                node.first("name")
+                conv.left(node)
 
 
 def _allergy(conv: Conversion, text: str) -> Json:

@@ -141,8 +141,8 @@ def _reason(conv: Conversion, el: Element, _: Section) -> bool:
     conv.encounter.setdefault("reasonCode", []).append({"text": text})
     when = child(el, "effectiveTime")
     start = times.read(conv, when)
-    if start:
-        conv.encounter.setdefault("period", {}).setdefault("start", start)
+    if start and when is not None and conv.encounter.setdefault("period", {}).setdefault("start", start) != start:
+        conv.issue("warning", "conflict", when, "another time than the visit's")
     return True
 
 
@@ -235,3 +235,6 @@ _FACTS: MappingProxyType[str, Fact] = MappingProxyType(
         "DE08.10.013.00": _institution,
     }
 )
+
+READ: MappingProxyType[str, tuple[str, ...]] = MappingProxyType({"DE05.10.053.00": ("effectiveTime",)})
+"""Parts of a data element that its mapping reads beside the value, by code."""

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from fhir_adapters.cda.context import Conversion, Json
 from fhir_adapters.cda.datatypes.concepts import DATA_ELEMENTS
-from fhir_adapters.cda.entries.statement import Section
-from fhir_adapters.cda.node import child, children, said
+from fhir_adapters.cda.entries.statement import STATEMENTS, Section
+from fhir_adapters.cda.node import Node, child, children, name_of, said
 from fhir_adapters.xml.tree import Element, text_in
 
 FRONT_PAGE = "urn:oid:2.16.156.10011.2.2.4"
@@ -14,6 +14,7 @@ FRONT_PAGE = "urn:oid:2.16.156.10011.2.2.4"
 LAB_REPORT, EXAM_REPORT, CONSULTATION, TRANSFER = "C0007", "C0006", "C0045", "C0042"
 PRESCRIPTIONS = frozenset({"C0004", "C0005"})
 REPORTS = frozenset({LAB_REPORT, EXAM_REPORT})
+TIME = "effectiveTime"
 _CATALOGUES = ("2.16.156.10011.2.2.",)
 
 
@@ -23,6 +24,7 @@ class Form:
 
     kind: str
     numbers: dict[str, Json] = field(default_factory=dict)
+    number_places: dict[str, Element] = field(default_factory=dict)
     report: Json | None = None
     request: Json | None = None
     specimen: Json | None = None
@@ -133,3 +135,28 @@ def members(el: Element) -> list[Element]:
         for holder in children(el, name):
             found += children(holder, "observation")
     return found
+
+
+def beside(conv: Conversion, el: Element, section: Section, *read: str) -> None:
+    """See to what a data element says beside its value: statements in it are mapped, the rest is remarked on.
+
+    ``read`` are the parts that its own mapping has read; observations in it (:func:`members`) are its mapping's too.
+    """
+    node = Node(el)
+    node.drop(
+        "templateId", "realmCode", "typeId", "code", "value", "statusCode", *(name for name in read if name != TIME)
+    )
+    if TIME in read:
+        node.first(TIME)
+    text = node.first("text")
+    if text is not None and text_in(text).strip():
+        conv.not_mapped(text)
+    for name in ("entryRelationship", "component"):
+        for holder in node.take(name):
+            for inner in holder:
+                kind = name_of(inner)
+                if kind in STATEMENTS and kind != "observation":
+                    conv.dispatch(inner, section)
+                elif kind not in STATEMENTS and said(inner):
+                    conv.not_mapped(inner)
+    conv.left(node)

@@ -6,9 +6,11 @@ from types import MappingProxyType
 
 from fhir_adapters.cda.chinese.form import (
     PRESCRIPTIONS,
+    beside,
     code_concept,
     element_code,
     form_of,
+    members,
     value_of,
     value_text,
 )
@@ -55,8 +57,7 @@ def substance(conv: Conversion, el: Element, section: Section) -> list[Json]:
     statement.node.drop("statusCode", "code")
     apart: list[Json] = []
     for relation in statement.relations():
-        if not _detail(conv, resource, dose, relation.el):
-            apart += conv.dispatch(relation.el, section)
+        apart += _inside(conv, resource, dose, relation.el, section)
     if dose:
         resource["dosageInstruction"] = [dose]
     reference = statement.put(resource)
@@ -110,6 +111,14 @@ def _frequency(conv: Conversion, dose: Json, el: Element) -> None:
         conv.not_mapped(el)
 
 
+def _inside(conv: Conversion, resource: Json, dose: Json, el: Element, section: Section) -> list[Json]:
+    """Map a statement inside a medicine: into it where it is one of its data elements, else apart from it."""
+    if not _detail(conv, resource, dose, el):
+        return conv.dispatch(el, section)
+    beside(conv, el, section)
+    return [each for inner in members(el) for each in conv.dispatch(inner, section)]
+
+
 def _detail(conv: Conversion, resource: Json, dose: Json, el: Element) -> bool:
     """Whether a data element inside a medicine was carried over into it."""
     code, text = element_code(el), value_text(el)
@@ -145,8 +154,7 @@ def herbal(conv: Conversion, el: Element, section: Section) -> list[Json]:
     dose: Json = {}
     apart: list[Json] = []
     for relation in statement.relations():
-        if not _detail(conv, resource, dose, relation.el):
-            apart += conv.dispatch(relation.el, section)
+        apart += _inside(conv, resource, dose, relation.el, section)
     if dose:
         resource["dosageInstruction"] = [dose]
     reference = statement.put(resource)
@@ -184,7 +192,8 @@ def _valid(conv: Conversion, resource: Json, el: Element) -> None:
     """处方有效天数: from the day it was written, that day included."""
     made = quantities.quantity(conv, value_of(el))
     start = resource.get("authoredOn", "")[:10]
-    if not made or made["value"] != int(made["value"]) or not 0 < made["value"] < 1000 or len(start) != 10:
+    whole = bool(made) and (made.get("code") == "d" or "unit" not in made) and made["value"] == int(made["value"])
+    if not whole or not 0 < made["value"] < 1000 or len(start) != 10:
         conv.not_mapped(el)
         return
     last = date.fromisoformat(start) + timedelta(days=int(made["value"]) - 1)
@@ -228,6 +237,9 @@ def order(conv: Conversion, section: Section, parts: list[Element]) -> list[Json
     for _, role, participant in statement.participants():
         _signed(conv, resource, role, participant)
     apart = _of_order(conv, resource, statement, section)
+    if kind_el is not None:
+        beside(conv, kind_el, section)
+        apart += [each for inner in members(kind_el) for each in conv.dispatch(inner, section)]
     reference = statement.put(resource)
     statement.finish()
     for part in parts:
@@ -253,6 +265,8 @@ def _signed(conv: Conversion, resource: Json, role: Element, participant: Elemen
     title = code.get("displayName", "") if code is not None else ""
     who = actors.actor(conv, role)
     if who is None:
+        if said(participant):
+            conv.not_mapped(participant)
         return
     when = times.read(conv, child(participant, "time"))
     if "取消" in title or "停止" in title:
@@ -269,6 +283,9 @@ def _of_order(conv: Conversion, resource: Json, statement: Statement, section: S
     apart: list[Json] = []
     for relation in statement.relations():
         code, text = element_code(relation.el), value_text(relation.el)
+        if code in (_REMARK, _ORDER_STATUS):
+            beside(conv, relation.el, section)
+            apart += [each for inner in members(relation.el) for each in conv.dispatch(inner, section)]
         if not text:
             continue
         if code == _REMARK:

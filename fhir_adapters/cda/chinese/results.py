@@ -1,9 +1,12 @@
 """Laboratory and examination reports (C0007, C0006): items with their results, specimens, findings and conclusions."""
 
+from typing import Any
+
 from fhir_adapters.cda.chinese.form import (
     EXAM_REPORT,
     LAB_REPORT,
     REPORTS,
+    beside,
     element_code,
     form_of,
     members,
@@ -26,6 +29,14 @@ _METHOD, _CATEGORY = "DE02.10.027.00", "DE04.30.018.00"
 _SPECIMEN, _SPECIMEN_STATE, _FIXATIVE = "DE04.50.134.00", "DE04.50.135.00", "DE08.50.027.00"
 _LAB_CONCLUSION, _EXAM_RESULT = "DE04.50.130.00", "DE04.50.131.00"
 RESULTS = frozenset({_RESULT_CODE, _QUANTITY, _UNIT})
+SEEN_TO = RESULTS
+"""Data elements whose mapping sees to everything that stands beside their values."""
+
+_READ = {
+    _QUANTITY: ("referenceRange", "interpretationCode"),
+    **dict.fromkeys((_SPECIMEN, _SPECIMEN_STATE, _FIXATIVE), ("effectiveTime",)),
+}
+"""Parts of a data element that are read beside its value, by code."""
 
 
 def is_item(elements: list[Element]) -> bool:
@@ -43,12 +54,17 @@ def item(conv: Conversion, el: Element, section: Section, parts: list[Element]) 
     resource = _observation(conv, code, name, coded)
     form = form_of(conv)
     form.item, form.item_section = resource, section.code
+    beside(conv, coded, section, "effectiveTime")
     for holder in children(coded, "entryRelationship"):
         for inner in children(holder, "observation"):
             _add(conv, resource, inner, section)
     for part in parts:
         if part is not coded and not title_of(part).endswith("项目名称"):
             _add(conv, resource, part, section)
+        elif part is not coded:
+            beside(conv, part, section)
+            for inner in members(part):
+                _add(conv, resource, inner, section)
     reference = conv.put(resource)
     if form.report is not None:
         form.report.setdefault("result", []).append(reference)
@@ -99,8 +115,11 @@ def _add(conv: Conversion, resource: Json, el: Element, section: Section) -> boo
         made = concepts.concept(conv, value)
         if made is not None:
             resource.setdefault("interpretation", []).append(made)
-    elif code == _UNIT and "valueQuantity" in resource:
-        resource["valueQuantity"] |= quantities.unit(value_text(el))
+    elif code == _UNIT:
+        if "valueQuantity" in resource:
+            resource["valueQuantity"] |= quantities.unit(value_text(el))
+        else:
+            conv.not_mapped(el)
     elif code in (_SPECIMEN, _SPECIMEN_STATE, _FIXATIVE):
         specimen = _specimen(conv, el, code)
         if specimen is not None:
@@ -114,6 +133,7 @@ def _add(conv: Conversion, resource: Json, el: Element, section: Section) -> boo
             if each["reference"].startswith("Observation/") and each not in resource.setdefault("hasMember", []):
                 resource["hasMember"].append(each)
         return True
+    beside(conv, el, section, *_READ.get(code, ()))
     for holder in children(el, "entryRelationship"):
         for inner in children(holder, "observation"):
             if element_code(inner) != _UNIT:
@@ -127,6 +147,10 @@ def _quantity(conv: Conversion, resource: Json, el: Element) -> None:
         return
     put_value(conv, resource, value)
     unit = next((each for each in members(el) if element_code(each) == _UNIT), None)
+    if unit is not None:
+        beside(conv, unit, Section())
+        for each in members(unit):
+            conv.dispatch(each, Section())
     if unit is not None and "valueQuantity" in resource:
         resource["valueQuantity"] |= quantities.unit(value_text(unit))
     elif unit is not None and "valueInteger" in resource:
@@ -166,13 +190,19 @@ def _specimen(conv: Conversion, el: Element, code: str) -> Json | None:
             form.specimen["identifier"] = [number]
     specimen = form.specimen
     if code == _SPECIMEN and text:
-        specimen["type"] = concepts.translated(conv, "specimen", value_of(el)) or {"text": text}
+        _once(conv, specimen, "type", concepts.translated(conv, "specimen", value_of(el)) or {"text": text}, el)
     elif code == _SPECIMEN_STATE and text:
-        specimen["condition"] = [{"text": text}]
+        _once(conv, specimen, "condition", [{"text": text}], el)
     elif text:
         add_note(specimen, text)
     _collected(conv, specimen, child(el, "effectiveTime"))
     return conv.put(specimen)
+
+
+def _once(conv: Conversion, specimen: Json, element: str, value: Any, place: Element) -> None:
+    """Say something of the document's specimen; what another item says otherwise of its own is remarked on."""
+    if specimen.setdefault(element, value) != value:
+        conv.issue("warning", "conflict", place, "another item of this report says otherwise of its specimen")
 
 
 def _collected(conv: Conversion, specimen: Json, el: Element | None) -> None:
@@ -182,10 +212,10 @@ def _collected(conv: Conversion, specimen: Json, el: Element | None) -> None:
     taken, received = child(el, "low"), child(el, "high")
     when = times.read(conv, taken if taken is not None else el)
     if when:
-        specimen["collection"] = {"collectedDateTime": when}
+        _once(conv, specimen, "collection", {"collectedDateTime": when}, taken if taken is not None else el)
     arrived = times.read(conv, received)
-    if arrived:
-        specimen["receivedTime"] = arrived
+    if arrived and received is not None:
+        _once(conv, specimen, "receivedTime", arrived, received)
 
 
 def of_report(conv: Conversion, code: str, el: Element) -> bool:

@@ -73,6 +73,7 @@ def concern(conv: Conversion, el: Element, section: Section) -> list[Json]:
             made += allergy(conv, relation.el, section, _CONCERN.get(status, "active"), holder)
         elif not comment(act, comments, relation):
             made += loosely_nested(act, relation)
+    act.lent(holder, made)
     for reference in made[:1]:
         for note in comments.get("note", ()):
             conv.get(reference).setdefault("note", []).append(note)

@@ -67,11 +67,9 @@ def note(conv: Conversion, el: Element, section: Section) -> list[Json]:
     resource["docStatus"] = "final" if status in ("completed", "") else "preliminary"
     resource["type"] = statement.code() or absent_concept("unknown")
     resource["subject"] = conv.subject
-    for who, when in statement.authors():
-        if who is not None:
-            resource.setdefault("author", []).append(who)
-        if times.instant(when):
-            resource.setdefault("date", when)
+    authors = statement.authors(resource, "date")
+    if authors:
+        resource["author"] = authors
     for _, _, el_participant in statement.participants():
         conv.not_mapped(el_participant)
     context: Json = {}

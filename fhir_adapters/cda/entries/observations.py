@@ -117,7 +117,7 @@ def _describe(conv: Conversion, resource: Json, statement: Statement) -> None:
             resource[element] = codes[0]
         for extra in codes[1:]:
             resource.setdefault("note", []).append({"text": extra.get("text") or concepts.spellings(extra)[-1]})
-    performers = [who for who, _ in statement.authors() if who is not None and _may_perform(who)]
+    performers = statement.authors(resource, "issued", _may_perform)
     performers += [who for who, _, _ in statement.performers()]
     if performers:
         resource["performer"] = [each for number, each in enumerate(performers) if each not in performers[:number]]

@@ -3,10 +3,11 @@
 from types import MappingProxyType
 
 from fhir_adapters.cda.context import Conversion, Json
-from fhir_adapters.cda.datatypes import concepts, times
+from fhir_adapters.cda.datatypes import concepts
 from fhir_adapters.cda.entries.observations import category_concept, encounter_of
 from fhir_adapters.cda.entries.specimens import specimens
 from fhir_adapters.cda.entries.statement import Section, Statement, add_note, comment, nested
+from fhir_adapters.cda.node import children
 from fhir_adapters.xml.tree import Element
 
 _SECTION = "http://terminology.hl7.org/CodeSystem/v2-0074"
@@ -38,13 +39,10 @@ def report(conv: Conversion, el: Element, section: Section) -> list[Json]:
     resource["subject"] = conv.subject
     encounter_of(conv, resource)
     statement.effective_into(resource, "effective")
-    for who, when in statement.authors():
-        if who is not None and not who["reference"].startswith("Device/"):
-            resource.setdefault("performer", []).append(who)
-        if times.instant(when):
-            resource.setdefault("issued", when)
-    for who, _, _ in statement.performers():
-        resource.setdefault("performer", []).append(who)
+    performers = statement.authors(resource, "issued", _is_no_device)
+    performers += [who for who, _, _ in statement.performers()]
+    if performers:
+        resource["performer"] = performers
     made_specimens = specimens(conv, statement.node.take("specimen"))
     if made_specimens:
         resource["specimen"] = made_specimens
@@ -107,9 +105,9 @@ def _panel(conv: Conversion, el: Element, section: Section, category: str) -> li
     resource["subject"] = conv.subject
     encounter_of(conv, resource)
     statement.effective_into(resource, "effective")
-    for who, _ in statement.authors():
-        if who is not None and not who["reference"].startswith("Device/"):
-            resource.setdefault("performer", []).append(who)
+    performers = statement.authors(resource, "issued", _is_no_device)
+    if performers:
+        resource["performer"] = performers
     apart: list[Json] = []
     for relation in statement.relations():
         if comment(statement, resource, relation):
@@ -138,4 +136,9 @@ def _members(statement: Statement) -> list[Json]:
 
 def gathered(conv: Conversion, el: Element, section: Section) -> list[Json]:
     """An organizer or act that only holds others together; what it says itself is remarked on."""
+    conv.all_not_mapped(*children(el, "id"))
     return _members(Statement(conv, el, section))
+
+
+def _is_no_device(who: Json) -> bool:
+    return not who["reference"].startswith("Device/")

@@ -77,6 +77,7 @@ def _tracked(conv: Conversion, el: Element, section: Section, category: str) -> 
             made += problem(conv, relation.el, section, category, clinical, holder)
         elif not comment(act, comments, relation):
             made += nested(act, relation)
+    act.lent(holder, made)
     for reference in made[:1]:
         for note in comments.get("note", ()):
             conv.get(reference).setdefault("note", []).append(note)

@@ -1,13 +1,13 @@
 """What all clinical statements have in common: templates, identity, code, status, people, statements inside."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from fhir_adapters.cda.context import Conversion, Json
 from fhir_adapters.cda.datatypes import concepts, ids, times
 from fhir_adapters.cda.header import actors
-from fhir_adapters.cda.node import Node, child, name_of, said, templates_of
+from fhir_adapters.cda.node import Node, child, children, name_of, said, templates_of
 from fhir_adapters.xml.tree import Element
 
 _PEOPLE = ("Practitioner", "PractitionerRole", "Patient", "RelatedPerson")
@@ -120,9 +120,24 @@ class Statement:
         """The first effectiveTime."""
         return self.node.first("effectiveTime")
 
-    def authors(self) -> list[tuple[Json | None, str]]:
-        """Who authored the statement and when."""
-        return [actors.author(self.conv, el) for el in self.node.take("author")]
+    def authors(self, resource: Json, when: str, fits: Callable[[Json], bool] = lambda _: True) -> list[Json]:
+        """Who authored the statement, of those that fit; ``when`` is the element for the first time, an instant.
+
+        What has no place of it is remarked on.
+        """
+        found = []
+        for el in self.node.take("author"):
+            who, moment = actors.author(self.conv, el)
+            if who is not None and fits(who):
+                found.append(who)
+            elif said(el):
+                self.conv.issue("information", "not-mapped", el, "no place for an author of this kind")
+                continue
+            if moment and times.instant(moment):
+                resource.setdefault(when, moment)
+            if moment and resource.get(when) != moment:
+                self.untimed(el)
+        return found
 
     def recorder(self, resource: Json, who: str = "recorder", when: str = "recordedDate") -> None:
         """Set who recorded it and when, from the first author; further authors have no place and are remarked on."""
@@ -137,6 +152,25 @@ class Statement:
                     self.conv.issue("information", "not-mapped", el, "no place for an author of this kind")
             if moment and when:
                 resource.setdefault(when, moment)
+            if moment and (not when or resource[when] != moment):
+                self.untimed(el)
+
+    def lent(self, holder: Json, made: list[Json]) -> None:
+        """Remark on the author of an act, or its time, that nothing of what the act gathers was given.
+
+        ``holder`` is what :meth:`recorder` set, to be taken over where a statement has none of its own.
+        """
+        resources = [self.conv.get(each) for each in made]
+        unused = {name for name, content in holder.items() if all(each.get(name) != content for each in resources)}
+        for el in children(self.el, "author") if unused else ():
+            if "recorder" in unused:
+                self.conv.not_mapped(el)
+            else:
+                self.untimed(el)
+
+    def untimed(self, el: Element) -> None:
+        """Remark on the time of a participation that has no place."""
+        self.conv.all_not_mapped(*children(el, "time"))
 
     def informant(self, resource: Json, element: str) -> None:
         """Set ``element`` to the first informant."""
@@ -157,6 +191,8 @@ class Statement:
             who = actors.actor(self.conv, inner) if inner is not None else None
             if who is not None:
                 yield who, function, el
+            else:
+                self.conv.not_mapped(el)
 
     def participants(self) -> Iterator[tuple[str, Element, Element]]:
         """The participants: type code, participantRole, and the participation."""
@@ -215,7 +251,8 @@ def comment(statement: Statement, resource: Json, relation: Relation) -> bool:
         return False
     inner = Statement(statement.conv, relation.el, statement.section)
     inner.node.drop("code", "statusCode", "effectiveTime")
-    who, when = next(iter(inner.authors()), (None, ""))
+    first = inner.node.first("author")
+    who, when = actors.author(inner.conv, first) if first is not None else (None, "")
     add_note(resource, inner.text(), who, when)
     inner.finish()
     return True

@@ -74,6 +74,8 @@ def _person(conv: Conversion, node: Node, made_ids: list[Json], person: Element 
     addresses = demographics.addresses(conv, node.take("addr"))
     contacts = demographics.telecoms(conv, node.take("telecom"))
     if not made_ids and not names:
+        if addresses or contacts:
+            conv.issue("information", "not-mapped", node.el, "addresses of somebody without a name or number")
         return None
     resource: Json = {"resourceType": "Practitioner", "id": ""}
     if made_ids:
@@ -148,6 +150,8 @@ def _organization(conv: Conversion, el: Element) -> Json | None:
     larger = organization(conv, child(whole, "wholeOrganization")) if whole is not None else None
     conv.left(node)
     if not made_ids and not names:
+        if contacts or places:
+            conv.issue("information", "not-mapped", el, "addresses of an organization without a name or number")
         return larger
     resource: Json = {"resourceType": "Organization", "id": ""}
     if made_ids:
@@ -180,7 +184,7 @@ def author(conv: Conversion, el: Element) -> tuple[Json | None, str]:
 
 def _author(conv: Conversion, el: Element) -> tuple[Json | None, str]:
     node = Node(el)
-    node.drop("templateId", "functionCode", "signatureCode", "sdtc:signatureText")
+    node.drop("templateId", "signatureCode")
     when = times.read(conv, _time_of(node.first("time")))
     who: Json | None = None
     for name in ("assignedAuthor", "assignedEntity", "participantRole"):
@@ -188,7 +192,8 @@ def _author(conv: Conversion, el: Element) -> tuple[Json | None, str]:
         if inner is not None:
             who = actor(conv, inner)
             break
-    conv.left(node)
+    if node.kids:
+        conv.left(node)
     return who, when
 
 

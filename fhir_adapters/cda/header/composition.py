@@ -13,6 +13,7 @@ _VERSION = "http://hl7.org/fhir/StructureDefinition/composition-clinicaldocument
 _CCDA = "http://hl7.org/fhir/us/ccda/StructureDefinition/"
 _ROLE_CLASS = "http://terminology.hl7.org/CodeSystem/v3-RoleClass"
 _RELATIONS = MappingProxyType({"RPLC": "replaces", "APND": "appends", "XFRM": "transforms"})
+_DATED_BY_AUTHOR = frozenset({"C0004", "C0005", "C0006", "C0007"})
 _CONFIDENTIALITY = frozenset("ULMNRV")
 _STATUS = {"completed": "final", "active": "preliminary", "aborted": "entered-in-error"}
 _RELATED_CLASSES = MappingProxyType(
@@ -82,6 +83,8 @@ def _labels(conv: Conversion, resource: Json, root: Node) -> None:
     tag = language.get("code", "").strip() if language is not None else ""
     if tag and tag.replace("-", "").isalnum() and tag.isascii():
         resource["language"] = tag
+    elif language is not None and tag:
+        conv.not_mapped(language)
     version = root.first("versionNumber")
     number = version.get("value", "").strip() if version is not None else ""
     if number:
@@ -100,6 +103,10 @@ def _related(conv: Conversion, resource: Json, el: Element) -> None:
         conv.not_mapped(el)
         return
     resource.setdefault("relatesTo", []).append({"code": code, "targetIdentifier": made[0]})
+    parts = Node(parent)
+    parts.drop("templateId", "typeId", "realmCode")
+    parts.first("id")
+    conv.left(parts)
 
 
 def _people(conv: Conversion, resource: Json, root: Node) -> None:
@@ -108,6 +115,11 @@ def _people(conv: Conversion, resource: Json, root: Node) -> None:
         who, when = actors.author(conv, el)
         if who is not None and who not in authors:
             authors.append(who)
+        if when and when != (conv.recorded or when) and (authors[1:] or not _author_dates_it(conv)):
+            place = child(el, "time")
+            conv.issue(
+                "information", "not-mapped", el if place is None else place, "only the document's time has a place"
+            )
         conv.authored = conv.authored or when
         conv.recorded = conv.recorded or when
     custodian_el = root.first("custodian")
@@ -122,14 +134,21 @@ def _people(conv: Conversion, resource: Json, root: Node) -> None:
             _attester(conv, resource, el, mode)
 
 
+def _author_dates_it(conv: Conversion) -> bool:
+    """Whether the first author's time is that of the report or the prescription that the document is."""
+    return conv.kind in _DATED_BY_AUTHOR
+
+
 def _unknown_author(conv: Conversion, place: Element) -> Json:
     conv.issue("warning", "missing", place, "nobody is named as author")
     return {"display": "unknown"}
 
 
 def _custodian(conv: Conversion, el: Element) -> Json | None:
-    organization = child(el, "assignedCustodian", "representedCustodianOrganization")
-    return actors.organization(conv, organization)
+    made = actors.organization(conv, child(el, "assignedCustodian", "representedCustodianOrganization"))
+    if made is None:
+        conv.not_mapped(el)
+    return made
 
 
 def _attester(conv: Conversion, resource: Json, el: Element, mode: str) -> None:
@@ -143,6 +162,8 @@ def _attester(conv: Conversion, resource: Json, el: Element, mode: str) -> None:
         entry["party"] = who
     if who is not None or when:
         resource.setdefault("attester", []).append(entry)
+    else:
+        conv.not_mapped(el)
 
 
 def surroundings(conv: Conversion, resource: Json, root: Node) -> None:
@@ -152,15 +173,21 @@ def surroundings(conv: Conversion, resource: Json, root: Node) -> None:
             who = _informant(conv, el)
             if who is not None:
                 add_extension(resource, _CCDA + extension, "valueReference", who)
+            else:
+                conv.not_mapped(el)
     for el in root.take("informationRecipient"):
         inner = child(el, "intendedRecipient")
         who = actors.actor(conv, inner) if inner is not None else None
         if who is not None:
             add_extension(resource, _CCDA + "InformationRecipientExtension", "valueReference", who)
+        else:
+            conv.not_mapped(el)
     for el in root.take("documentationOf"):
         service = child(el, "serviceEvent")
         if service is not None:
             _event(conv, resource, service)
+        else:
+            conv.not_mapped(el)
     for el in root.take("participant"):
         _participant(conv, resource, el)
     for el in root.take("inFulfillmentOf"):
@@ -234,6 +261,10 @@ def _participant(conv: Conversion, resource: Json, el: Element) -> None:
         if contact:
             contact["relationship"] = [{"coding": [coding]}, *contact.get("relationship", ())]
             patient.setdefault("contact", []).append(contact)
+        else:
+            conv.not_mapped(el)
+        if (when := child(el, "time")) is not None:
+            conv.not_mapped(when)
         return
     if class_code in _RELATED_CLASSES:
         who = related_person(conv, entity, "associatedPerson")
@@ -243,6 +274,9 @@ def _participant(conv: Conversion, resource: Json, el: Element) -> None:
         conv.not_mapped(el)
         return
     add_extension(resource, _CCDA + "ParticipantExtension", "valueReference", who)
+    for name in ("functionCode", "time"):
+        for part in children(el, name):
+            conv.not_mapped(part)
 
 
 def _event(conv: Conversion, resource: Json, el: Element) -> None:
@@ -277,6 +311,7 @@ def _member(conv: Conversion, el: Element) -> Json:
     inner = child(el, "assignedEntity")
     who = actors.actor(conv, inner) if inner is not None else None
     if who is None:
+        conv.not_mapped(el)
         return {}
     function = concepts.concept(conv, child(el, "functionCode"))
     function = function or concepts.concept(conv, el.find("{urn:hl7-org:sdtc}functionCode"))

@@ -146,6 +146,8 @@ def _describe(conv: Conversion, resource: Json, node: Node) -> None:
         facility = child(each, "healthCareFacility")
         if facility is not None:
             _facility(conv, resource, facility)
+        else:
+            conv.not_mapped(each)
 
 
 def _period(conv: Conversion, resource: Json, el: Element) -> None:
@@ -162,6 +164,7 @@ def _period(conv: Conversion, resource: Json, el: Element) -> None:
 def _participant(conv: Conversion, resource: Json, el: Element, kind: str, display: str) -> None:
     who = actors.actor(conv, inner) if (inner := child(el, "assignedEntity")) is not None else None
     if who is None:
+        conv.not_mapped(el)
         return
     code = kind or el.get("typeCode", "PART")
     coding = {"system": _PARTICIPATION, "code": code}
@@ -240,11 +243,13 @@ def _chinese_place(conv: Conversion, resource: Json, chain: list[Element]) -> No
         kind = next((ids.kind_of(each) for each in numbers if ids.kind_of(each)), "")
         title = next((text for each in children(el, "name") if (text := demographics.organization_name(each))), "")
         value = next((each.get("extension", "").strip() for each in numbers), "")
+        if kind in _LEVELS or not (value or title):
+            _beside_number(conv, el)
         if kind in _LEVELS:
             # The number names a bed; what is written beside it is the same or a title.
             names[kind] = value or title
-            if kind == "27" and title:
-                names["title"] = title
+            if title and title != names[kind]:
+                names[kind + " title"] = title
         elif value or title:
             responsible.append((kind, _unit(conv, el, numbers, title)))
     for (_, smaller), (_, larger) in pairwise(responsible):
@@ -260,15 +265,27 @@ def _chinese_place(conv: Conversion, resource: Json, chain: list[Element]) -> No
         place: Json = {
             "resourceType": "Location",
             "id": location_id(conv.profile, "", "", *path),
-            "name": names.get("title", value) if level == "27" else value,
+            "name": names.get("27 title", value) if level == "27" else value,
             "mode": "instance",
             "physicalType": {"coding": [{"system": _PHYSICAL, "code": code, "display": display}]},
         }
+        written = names.get(level + " title")
+        if written and level != "27":
+            place["alias"] = [written]
         if parent is not None:
             place["partOf"] = parent
         parent = conv.put(place)
     if parent is not None:
         resource.setdefault("location", []).append({"location": parent})
+
+
+def _beside_number(conv: Conversion, el: Element) -> None:
+    """Remark on what is said of a bed, room or ward beside its number and its name."""
+    node = Node(el)
+    node.drop("templateId", "realmCode", "typeId", "asOrganizationPartOf")
+    node.first("id")
+    node.first("name")
+    conv.left(node)
 
 
 def _unit(conv: Conversion, el: Element, numbers: list[Element], title: str) -> Json:
@@ -281,7 +298,8 @@ def _unit(conv: Conversion, el: Element, numbers: list[Element], title: str) -> 
         resource["id"] = organization_id(conv.profile, conv.issuer_system(), "name:" + title)
     if title:
         resource["name"] = title
-    for name in ("telecom", "addr"):
-        for each in children(el, name):
-            conv.not_mapped(each)
+    node = Node(el)
+    node.drop("templateId", "realmCode", "typeId", "asOrganizationPartOf", "id")
+    node.first("name")
+    conv.left(node)
     return conv.get(conv.put(resource))

@@ -5,7 +5,7 @@ from types import MappingProxyType
 from fhir_adapters.cda.context import PROJECT_EXTENSIONS, Conversion, Json, absent, add_extension
 from fhir_adapters.cda.datatypes import concepts, demographics, ids, times
 from fhir_adapters.cda.header import actors
-from fhir_adapters.cda.node import Node, child, children
+from fhir_adapters.cda.node import Node, child
 from fhir_adapters.extensions import ETHNIC_GROUP, RACE, SOURCE_SEX
 from fhir_adapters.identifiers import (
     ID_CARD_SYSTEM,
@@ -149,6 +149,10 @@ def _birth(conv: Conversion, resource: Json, person: Node) -> None:
         resource["multipleBirthInteger"] = int(number)
     elif flag is not None and flag.get("value") in ("true", "false"):
         resource["multipleBirthBoolean"] = flag.get("value") == "true"
+        if order is not None:
+            conv.not_mapped(order)
+    else:
+        conv.all_not_mapped(flag, order)
 
 
 def _death(conv: Conversion, resource: Json, person: Node) -> None:
@@ -157,6 +161,8 @@ def _death(conv: Conversion, resource: Json, person: Node) -> None:
         times.put(conv, resource, "deceasedDateTime", when)
     elif flag is not None and flag.get("value") in ("true", "false"):
         resource["deceasedBoolean"] = flag.get("value") == "true"
+    else:
+        conv.all_not_mapped(flag, when)
 
 
 def _origin(conv: Conversion, resource: Json, person: Node) -> None:
@@ -171,6 +177,8 @@ def _origin(conv: Conversion, resource: Json, person: Node) -> None:
         born = demographics.address(conv, place) if place is not None else None
         if born:
             add_extension(resource, _CORE + "patient-birthPlace", "valueAddress", born)
+        else:
+            conv.not_mapped(el)
 
 
 def _heritage(conv: Conversion, resource: Json, kind: str, elements: list[Element]) -> None:
@@ -218,19 +226,23 @@ def _role(code: str, display: str) -> Json:
 def contact_of(conv: Conversion, el: Element, person: str, organization: str) -> Json:
     """The Patient.contact of a guardian or contact person; {} when it says nothing (pat-1)."""
     node = Node(el)
-    node.drop("templateId", "id", "sdtc:identifiedBy")
+    node.drop("templateId")
     contact: Json = {}
     relation = concepts.translated_if_chinese(conv, "relationship", node.first("code"))
     if relation:
         contact["relationship"] = [relation]
     for one in node.take(person):
-        names = demographics.human_names(conv, children(one, "name"))
+        inner = Node(one)
+        inner.drop("templateId")
+        names = demographics.human_names(conv, inner.kids.get("name", []))
         if names:
+            inner.first("name")
             contact["name"] = names[0]
+        conv.left(inner)
     points = demographics.telecoms(conv, node.take("telecom"))
     if points:
         contact["telecom"] = points
-    places = demographics.addresses(conv, node.take("addr"))
+    places = demographics.addresses(conv, [each] if (each := node.first("addr")) is not None else [])
     if places:
         contact["address"] = places[0]
     for one in node.take(organization):
@@ -238,7 +250,10 @@ def contact_of(conv: Conversion, el: Element, person: str, organization: str) ->
         if made:
             contact["organization"] = made
     conv.left(node)
-    return contact if contact.keys() - {"relationship"} else {}
+    if contact.keys() - {"relationship"}:
+        return contact
+    conv.not_mapped(el)
+    return {}
 
 
 def _chinese(conv: Conversion, resource: Json, person: Node) -> None:
@@ -251,15 +266,20 @@ def _chinese(conv: Conversion, resource: Json, person: Node) -> None:
                 "extension": [{"url": "code", "valueCodeableConcept": value}],
             }
             resource.setdefault("extension", []).append(nested)
+        else:
+            conv.not_mapped(el)
     for el in person.take("occupation"):
         value = concepts.concept(conv, child(el, "occupationCode"))
         if value:
             add_extension(resource, OCCUPATION, "valueCodeableConcept", value)
+        else:
+            conv.not_mapped(el)
     for name, kind in (("household", "户籍地址"), ("nativePlace", "籍贯")):
         for el in person.take(name):
             place = child(el, "place", "addr")
             found = demographics.address(conv, place) if place is not None else None
             if not found:
+                conv.not_mapped(el)
                 continue
             if name == "nativePlace":
                 add_extension(resource, NATIVE_PLACE, "valueAddress", found)
