@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from benchmarks.exchange_site import REQUESTER_ORG, ExchangeSite, PlainReader, look_up, site
 from benchmarks.lookup_spans import Recording, divide, recording
 from benchmarks.measure import ROUNDS, Comparison, Rate
-from bridge.services.exchange import HolderOutcome
+from bridge.services.lookup import HolderOutcome
 from bridge.wiring import Node
 
 AT_ONCE = 4

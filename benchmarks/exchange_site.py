@@ -22,8 +22,8 @@ from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 from benchmarks.messages import laboratory_report
 from bridge.app import create_app
 from bridge.demo.nodes import DemoNode, free_ports, yiqiao
-from bridge.services.exchange import HolderOutcome
 from bridge.services.grant_terms import GrantTerms
+from bridge.services.lookup import HolderOutcome
 from bridge.wiring import Node, open_node
 from fhir_adapters.identifiers import ID_CARD_SYSTEM
 from fhir_adapters.identifiers.gb11643 import check_character

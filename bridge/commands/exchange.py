@@ -19,7 +19,7 @@ from bridge.commands.consent import grant_id, identifier
 from bridge.commands.node import home_option, json_option
 
 if TYPE_CHECKING:
-    from bridge.services.exchange import LookupResult
+    from bridge.services.lookup import LookupResult
     from bridge.wiring import Node
 
 NO_HOLDER, REFUSED, NOT_RECEIVED = 3, 4, 5

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import Engine
@@ -26,8 +26,8 @@ from bridge.services import access_request
 from bridge.services.access_request import SignedRequest
 from bridge.services.audit_event import MINOR_FAILURE, SERIOUS_FAILURE, ExchangeFacts, Party
 from bridge.services.awaited_state import awaited_state
-from bridge.services.decision import EMERGENCY_REASONS, PURPOSES
-from bridge.services.receive import Received, ReceivedItem
+from bridge.services.lookup import DEFAULT_ROLE, Asking, HolderOutcome, LookupResult
+from bridge.services.receive import Received
 from bridge.services.sealed_subject import seal_subject
 from bridge.storage.database import write_transaction
 
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
 REQUEST_PATH = "/exchange/v1/requests"
 SEND_ATTEMPTS = 3  # of one signed request, when the holder does not answer
 RETRY_SECONDS = 1.0
-DEFAULT_ROLE = "physician"
 REFUSAL_GRID_SECONDS = 0.1  # some of the ledger's answers long, and short for a person who waits
 IN_HAND_SECONDS = 120  # how long a request that a process has in hand is left to it; each page prolongs it
 MAX_PAUSE_SECONDS = 3600  # between two looks at a request that waits; it grows with the request's age
@@ -57,66 +56,6 @@ GIVE_UP_SECONDS = 8 * 86_400  # as long as a holder answers a repetition (``acce
 def until_grid(elapsed: float) -> float:
     """Return how many seconds are left to the next multiple of ``REFUSAL_GRID_SECONDS``."""
     return REFUSAL_GRID_SECONDS - elapsed % REFUSAL_GRID_SECONDS
-
-
-@dataclass(frozen=True, slots=True)
-class HolderOutcome:
-    """What one holder's answer came to.
-
-    ``status``: received, denied, rejected (it did not hold), waiting (a person there is asked), interrupted (some pages
-    are here, the others are fetched later), unavailable. ``collect`` goes on with the last three.
-    """
-
-    holder: str
-    name: str
-    status: str
-    request: str | None = None
-    code: str | None = None
-    message: str = ""
-    records: tuple[ReceivedItem, ...] = ()
-    disclosed: str | None = None
-    release_tx: str | None = None
-    receive_tx: str | None = None
-    gap: bool = False
-    seconds: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class LookupResult:
-    """What a lookup came to, per holder; no holder at all means that nobody has registered the patient."""
-
-    holders: tuple[HolderOutcome, ...]
-
-    @property
-    def received(self) -> bool:
-        """Whether anything was received and verified."""
-        return any(outcome.status == "received" for outcome in self.holders)
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """Why a lookup is made, as the requester states it."""
-
-    purpose: str
-    grant: str | None = None
-    emergency: str | None = None
-    reason: str = ""
-    practitioner: str | None = None
-    role: str = DEFAULT_ROLE
-    categories: frozenset[str] | None = None
-
-    def check(self) -> None:
-        """Raise ``InvalidRequest`` for what no holder would take."""
-        if self.purpose not in PURPOSES:
-            raise InvalidRequest(f"purposes are of: {', '.join(sorted(PURPOSES))} / 用途代码无效")
-        if self.emergency is not None:
-            if self.emergency not in EMERGENCY_REASONS:
-                names = ", ".join(sorted(EMERGENCY_REASONS))
-                raise InvalidRequest(f"emergency codes are of: {names} / 紧急原因代码无效")
-            if not self.reason.strip():
-                raise InvalidRequest("an emergency needs a reason in words / 紧急调阅须说明理由")
-            if self.grant is not None:
-                raise InvalidRequest("an emergency names no grant / 紧急调阅不使用授权")
 
 
 class ExchangeService:

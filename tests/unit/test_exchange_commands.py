@@ -11,8 +11,8 @@ from click.testing import CliRunner
 from bridge.commands import consent, exchange
 from bridge.commands.consent import moment
 from bridge.commands.exchange import NO_HOLDER, NOT_RECEIVED, REFUSED, _exit_code
-from bridge.services.exchange import HolderOutcome, LookupResult
 from bridge.services.grant_terms import CHINA_TIME
+from bridge.services.lookup import HolderOutcome, LookupResult
 
 WHO = ["--identifier", "urn:x|1", "--purpose", "TREAT"]
 
