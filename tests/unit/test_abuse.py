@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,22 +155,41 @@ def test_refusals_leave_on_a_grid() -> None:
         assert 0 < until_grid(elapsed) <= REFUSAL_GRID_SECONDS + 1e-9
 
 
-def test_no_patient_and_not_allowed_take_alike_and_say_alike(world: World) -> None:
-    """The same status, body, headers' names, ledger and counters; times that differ by less than the grid."""
+class Moments:
+    """Stands in for the module ``time`` where refusals are held back: time passes only when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+def test_no_patient_and_not_allowed_take_alike_and_say_alike(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same status, code, message, ledger; and the same moment, though the way to one refusal is longer."""
     world.grant(purposes=("HRESCH",))
-    answers: dict[str, list[tuple[Any, ...]]] = {PERSON: [], OTHER: []}
-    seconds: dict[str, list[float]] = {PERSON: [], OTHER: []}
-    for person in (PERSON, OTHER) * 4:
-        began = time.monotonic()
+    moments, release = Moments(), world[A].parts.exchange._release  # type: ignore[attr-defined]
+    decide = release.answer
+    way = {PERSON: 0.09, OTHER: 0.02}  # seconds to the refusal: as many questions to the ledger as there are grants
+    answers: dict[str, set[tuple[Any, ...]]] = {PERSON: set(), OTHER: set()}
+    monkeypatch.setattr("bridge.services.exchange.time", moments)
+    for person in (PERSON, OTHER, PERSON, OTHER):
+        moments.now = 0.0
+
+        def taking(*arguments: Any, seconds: float = way[person]) -> Any:
+            moments.now += seconds
+            return decide(*arguments)
+
+        monkeypatch.setattr(release, "answer", taking)
         (outcome,) = world.lookup(holder=A, person=person).holders
-        seconds[person].append(time.monotonic() - began)
         state = world[A].chain.state(f"request/{outcome.request}") or {}
-        answers[person].append(
-            (outcome.status, outcome.code, outcome.message, state["status"], state["deny"]["reason"])
-        )
-    assert set(answers[PERSON]) == set(answers[OTHER])
-    assert len(set(answers[PERSON])) == 1
-    assert abs(statistics.median(seconds[PERSON]) - statistics.median(seconds[OTHER])) < 2 * REFUSAL_GRID_SECONDS
+        told = (outcome.status, outcome.code, outcome.message, state["status"], state["deny"]["reason"])
+        answers[person].add((*told, round(moments.now, 6)))
+    assert answers[PERSON] == answers[OTHER]
+    assert {each[-1] for each in answers[PERSON]} == {REFUSAL_GRID_SECONDS}
 
 
 def test_the_answers_bytes_are_the_same(world: World) -> None:
