@@ -290,7 +290,6 @@ def test_the_wrong_members_certificate(consortium: ScenarioConsortium, person: P
             node.submitter.submit("membership.endpoint", {"endpoint": endpoint})
 
     claim(consortium["a"].endpoint)
-    time.sleep(2.1)  # MEMBER_CACHE_SECONDS of every process
     with consortium.asked_once():
         outcome = only(consortium.lookup(person, holder=consortium["c"].org))
     claim(own)
