@@ -9,19 +9,21 @@ from __future__ import annotations
 import glob
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 import click
 import orjson
 
-from fhir_adapters import FORMATS, SourceProfile, convert, messages
+from fhir_adapters import FORMATS, SourceProfile, convert, detect_format, messages
 from fhir_adapters.errors import AdapterError, ProfileError
 
 STDIN = "-"
+HEAD_BYTES = 4096  # enough to tell the format
 MAX_FILE_BYTES = 1024 * 1024 * 1024  # a file is read whole; a bigger one is a database dump and wants splitting
 #: what a directory is searched for; a file named outright may have any name
 SUFFIXES = frozenset(
@@ -55,6 +57,8 @@ class _Run:
     converted: int = 0
     failed: int = 0
     remarks: int = 0
+    skipped: Counter[str] = field(default_factory=Counter)
+    """Files met in directories that are evidently of another format than the one asked for, by that."""
 
     def fail(self, source: str, number: int | None, error: Exception) -> None:
         """Count a failure and name it on stderr: file, message number, place and reason, never content."""
@@ -83,7 +87,8 @@ def convert_command(
 ) -> None:
     """Convert FILEs to FHIR R4 transaction Bundles, one a line, keeping nothing.
 
-    A FILE may be a directory (searched for messages), a pattern, or - for stdin. Each failure is named on stderr.
+    A FILE may be a directory (searched for messages), a pattern, or - for stdin. Each failure is named on stderr. With
+    --format, files of a directory that are evidently of another one are skipped and counted.
 
     \b
     Example:
@@ -96,14 +101,20 @@ def convert_command(
     with ExitStack() as stack:
         run = _Run(format_, _profile(profile), _output(stack, out), _output(stack, issues) if issues else None)
         for source in _with_progress(sources, stack):
-            _convert_file(run, source)
+            _convert_file(run, source, named=source in files)
     _summarise(run, len(sources), as_json)
     sys.exit(1 if run.failed else 0)
 
 
-def _convert_file(run: _Run, source: str) -> None:
+def _convert_file(run: _Run, source: str, *, named: bool) -> None:
+    """Convert a file; one that was ``named`` outright must be of the format asked for, a directory holds others too."""
     try:
         raw = read_source(source)
+        other = "" if named else _other_format(raw, run.format)
+        if other:
+            run.skipped[other] += 1
+            text = f"the file is {other}, not {run.format}"
+            return run.note(source, None, {"severity": "information", "code": "skipped", "text": text, "location": ""})
         pieces = list(messages(raw, run.format))
     except OSError as error:
         return run.fail(source, None, click.FileError(source, error.strerror or "cannot be read"))
@@ -114,6 +125,16 @@ def _convert_file(run: _Run, source: str) -> None:
     for number, piece in enumerate(pieces, start=1):
         _convert_piece(run, source, number, piece)
     return None
+
+
+def _other_format(raw: bytes, wanted: str) -> str:
+    """What a file evidently is instead of the format wanted; "" where that is not evident."""
+    if wanted == "auto":
+        return ""
+    found = detect_format(raw[:HEAD_BYTES])
+    if found == "csv":  # whatever begins like nothing else: only a JSON array gives itself away
+        found = "fhir" if raw[:HEAD_BYTES].lstrip().startswith(b"[") else wanted
+    return "" if found == wanted else found
 
 
 def _convert_piece(run: _Run, source: str, number: int, piece: bytes) -> None:
@@ -219,8 +240,16 @@ def _with_progress(sources: list[str], stack: ExitStack) -> Iterator[str]:
 
 
 def _summarise(run: _Run, files: int, as_json: bool) -> None:
+    if run.skipped and not as_json:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(run.skipped.items()))
+        click.echo(
+            f"yiqiao: {run.skipped.total()} files in directories are not {run.format} and were skipped: {kinds} / "
+            f"已跳过其他格式的文件 {run.skipped.total()} 个",
+            err=True,
+        )
     if as_json:
-        summary = {"files": files, "converted": run.converted, "failed": run.failed, "issues": run.remarks}
+        summary = {"files": files, "converted": run.converted, "failed": run.failed, "issues": run.remarks,
+                   "skipped": dict(run.skipped)}  # fmt: skip
         click.echo(orjson.dumps(summary), err=True)
     elif run.failed or files > 1:
         click.echo(

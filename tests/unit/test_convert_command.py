@@ -147,6 +147,29 @@ def test_a_summary_for_machines(files: Path, tmp_path: Path, capsys: pytest.Capt
     assert json.loads(capsys.readouterr().err)["converted"] == 2
 
 
+def test_a_directory_holds_files_of_other_formats(
+    files: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With --format, what evidently is another format is passed over and counted; a file named outright is not."""
+    (files / "b.hl7").unlink()
+    (files / "c.hl7").unlink()
+    (files / "d.json").write_text('{"resourceType": "Patient"}')
+    (files / "e.json").write_text('[{"id": 1}]')
+    (files / "f.xml").write_text("<ClinicalDocument/>")
+    assert (
+        convert(files, "--format", "hl7v2", "--out", tmp_path / "out", "--issues", tmp_path / "issues", "--json") == 0
+    )
+    summary = json.loads(capsys.readouterr().err)
+    assert (summary["converted"], summary["failed"], summary["skipped"]) == (2, 0, {"fhir": 2, "cda": 1})
+    skipped = [each for each in bundles(tmp_path / "issues") if each["code"] == "skipped"]
+    assert [Path(each["file"]).name for each in skipped] == ["d.json", "e.json", "f.xml"]
+    assert convert(files, "--format", "hl7v2", "--out", tmp_path / "out") == 0
+    assert "3 files in directories are not hl7v2 and were skipped: 1 cda, 2 fhir" in capsys.readouterr().err
+    (files / "g.txt").write_text("not a message")  # may be meant as one: it fails by name
+    assert convert(files, "--format", "hl7v2", "--out", tmp_path / "out") == 1
+    assert convert(files / "d.json", "--format", "hl7v2", "--out", tmp_path / "out") == 1
+
+
 def test_a_pipe_is_written_to_and_not_replaced(files: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
