@@ -228,6 +228,8 @@ def complete(known: Json, more: Json) -> bool:
             if name == "identifier" and isinstance(value, list):
                 numbers = {(each.get("system"), each.get("value")) for each in known[name]}
                 known[name] += [each for each in value if (each.get("system"), each.get("value")) not in numbers]
+            elif name == "name" and value != known[name] and known["resourceType"] == "Organization":
+                full = complete(known, {"alias": [value]}) or full
             elif name in _ADDED and isinstance(value, list):
                 fresh = [each for each in value if each not in known[name]]
                 full = full or len(known[name]) + len(fresh) > MAX_MENTIONS

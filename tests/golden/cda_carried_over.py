@@ -114,7 +114,9 @@ class Carried:
     """One document and what became of it."""
 
     def __init__(self, raw: bytes) -> None:
-        self.root = etree.fromstring(raw, etree.XMLParser(resolve_entities=False))
+        self.root = etree.fromstring(
+            raw, etree.XMLParser(resolve_entities=False, remove_comments=True, remove_pis=True)
+        )
         self.entries, self.issues = self.convert()
         self.shown = "\0".join(shown(self.entries))
 

@@ -6,13 +6,16 @@ import os
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
+from fhir_adapters.errors import AdapterError
 from tests.golden.cda_carried_over import Carried, left_out
 
 SAMPLES = sorted((Path(__file__).parent / "cda").glob("*.xml"))
 SHARED = Path(os.environ.get("YIQIAO_SHARED", Path(__file__).parents[3] / "shared")) / "data" / "cda"
 FOREIGN = sorted(SHARED.glob("*.xml"))
 IGNORED = left_out()
+MAX_FOREIGN_BYTES = 100_000  # each value of a document is a conversion of it
 
 PARTS = (
     '<id root="1.2.3.999" extension="ADDED"/>',
@@ -45,6 +48,22 @@ def utf8(path: Path) -> bytes:
 @pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
 def test_every_value_of_our_samples_is_carried_over_or_named(path: Path) -> None:
     assert Carried(utf8(path)).dropped(IGNORED) == []
+
+
+@pytest.mark.skipif(not FOREIGN, reason=f"no foreign documents at {SHARED}")
+def test_every_value_of_foreign_documents_is_carried_over_or_named() -> None:
+    """Whole documents only: what a piece becomes is named after its digest, so that everything changes with it."""
+    looked_at = 0
+    for path in FOREIGN:
+        if path.is_dir() or len(raw := path.read_bytes()) > MAX_FOREIGN_BYTES or b"<ClinicalDocument" not in raw:
+            continue
+        try:
+            document = Carried(raw)
+        except (etree.XMLSyntaxError, AdapterError):
+            continue  # without the namespaces of a whole document, or of none at all
+        assert document.dropped(IGNORED) == [], path.name
+        looked_at += 1
+    assert looked_at
 
 
 @pytest.mark.parametrize("path", [each for each in SAMPLES if each.stem.startswith("c0")], ids=lambda path: path.stem)
