@@ -41,8 +41,8 @@ STATES: tuple[State, ...] = ("pending", "committed", "witnessed")
 """How far a receipt has come, weakest first: the institution's word, on the ledger, cosigned by a quorum."""
 MAX_RECEIPT_BYTES = 8 * 1024 * 1024
 """Bytes: a disclosure of 20,000 records (the largest release) with its seven transactions."""
-MAX_DISCLOSED = 20_000
-"""Records named in one disclosure receipt."""
+MAX_DISCLOSED = 24_096
+"""Digests named in one disclosure receipt: of 20,000 records, and of the signatures of up to 4,096 pages."""
 MAX_STATE_PAIRS = 8192
 """Pairs in one bucket of the state tree: reached at 500 million values."""
 

@@ -129,7 +129,8 @@ def _measured(
             f"its cryptography at all three nodes, bare: {operations}", bare.rate(), target=TARGET,
             milliseconds=alone.milliseconds(),
             note=f"as the requester sees it: {_told(shares, took)}\n    "
-            f"all nodes in one process: {_told(inside.shares, inside.seconds)}",
+            f"all nodes in one process: {_told(inside.shares, inside.seconds)}\n    "
+            f"{inside.cryptography.requests} HTTP requests, {inside.cryptography.commits} writing transactions",
         ),
         Comparison(f"{what}, {AT_ONCE} at once", several.rate(), beside, plain.rate(),
                    milliseconds=several.milliseconds()),

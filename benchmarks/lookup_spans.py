@@ -19,11 +19,13 @@ from urllib.parse import urlsplit
 
 import requests
 from flask import Flask
+from sqlalchemy import Connection, Engine, event
 from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 
 from anchor.chain.embedded_writer import BlockWriter
 from anchor.gm import PrivateKey, PublicKey, hmac_sm3, sm3
 from anchor.gm.providers.native import NativeProvider
+from bridge.storage.database import READ_ONLY
 
 CRYPTOGRAPHY, DATABASE, BLOCK, HTTP = "SM2 and SM4", "database", "making the ledger's blocks", "HTTP and TCP"
 OWN, SERVING = "the requester's own code", "the servers' own code"
@@ -50,17 +52,25 @@ Call = tuple[str, Callable[..., Any], tuple[Any, ...], Mapping[str, Any]]
 
 
 class Recording:
-    """What was recorded. ``spans`` are (began, ended, label) by ``time.perf_counter``; ``calls`` the cryptography."""
+    """What was recorded. ``spans`` are (began, ended, label) by ``time.perf_counter``; ``calls`` the cryptography.
+
+    ``requests``: HTTP requests; ``commits``: transactions of the nodes' databases that write, and wait for the disk.
+    """
 
     def __init__(self) -> None:
         self.spans: list[tuple[float, float, str]] = []
         self.calls: list[Call] = []
+        self.requests = self.commits = 0
         self._inside = threading.local()
 
     def counts(self) -> dict[str, int]:
         """Return how many operations of each kind there were, in the order of the tables above."""
         found = Counter(label for label, *_ in self.calls)
         return {label: found[label] for label in [*(each[2] for each in OPERATIONS), *(each[1] for each in HASHES)]}
+
+    def committed(self, connection: Connection) -> None:
+        """Count a transaction unless it only reads."""
+        self.commits += not connection.get_execution_options().get(READ_ONLY, False)
 
     def replay(self) -> None:
         """Do the recorded cryptography again, bare, one operation after the other."""
@@ -106,6 +116,7 @@ def recording(*, serving: bool = False, hashes: bool = True) -> Iterator[Recordi
     made = Recording()
 
     def path_label(_session: object, request: requests.PreparedRequest, **_: Any) -> str:
+        made.requests += 1
         path = urlsplit(request.url or "").path
         return HTTP if serving else next((label for start, label in WAITING if path.startswith(start)), HTTP)
 
@@ -131,6 +142,8 @@ def recording(*, serving: bool = False, hashes: bool = True) -> Iterator[Recordi
                         replace(each, "__kwdefaults__", dict(zip(named, values, strict=True)))
         for name in STATEMENTS:
             replace(SQLiteDialect_pysqlite, name, made.timed(getattr(SQLiteDialect_pysqlite, name), _always(DATABASE)))
+        event.listen(Engine, "commit", made.committed)
+        undo.callback(event.remove, Engine, "commit", made.committed)
         replace(requests.Session, "send", made.timed(requests.Session.send, path_label))
         if serving:
             replace(BlockWriter, "make_block", made.timed(BlockWriter.make_block, _always(BLOCK)))

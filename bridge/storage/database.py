@@ -51,7 +51,7 @@ TRANSACTION_ATTEMPTS = 8
 RETRY_BASE_SECONDS = 0.005
 """First pause after a lost race; doubled each time, with jitter."""
 
-_READ_ONLY = "yiqiao_read_only"
+READ_ONLY = "yiqiao_read_only"
 _MIGRATIONS = Path(__file__).parent / "migrations"
 _POSTGRES_LOST_RACE = frozenset({"40001", "40P01", "23505"})  # serialization failure, deadlock, unique violation
 
@@ -108,7 +108,7 @@ def _configure_sqlite(engine: Engine, checkpoint_pages: int) -> None:
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        if connection.get_execution_options().get(_READ_ONLY, False):
+        if connection.get_execution_options().get(READ_ONLY, False):
             connection.exec_driver_sql("BEGIN")
         else:
             _begin_writing(connection)
@@ -150,7 +150,7 @@ def write_transaction(engine: Engine) -> Iterator[Connection]:
 def read_transaction(engine: Engine) -> Iterator[Connection]:
     """Give a connection inside a transaction that only reads: it waits for no writer on SQLite."""
     with _translated(), engine.connect() as plain:
-        connection = plain.execution_options(**{_READ_ONLY: True})
+        connection = plain.execution_options(**{READ_ONLY: True})
         with connection.begin():
             yield connection
 

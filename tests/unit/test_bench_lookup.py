@@ -1,5 +1,7 @@
 """What the benchmark of lookups rests on: how time is divided, what cryptography is recorded, who is looked up."""
 
+from pathlib import Path
+
 import pytest
 import requests
 
@@ -9,6 +11,7 @@ from anchor.gm import PrivateKey, PublicKey
 from benchmarks.bench_lookup import Timed
 from benchmarks.exchange_site import PEOPLE_OF_A_DAY, identity_number, report_of
 from benchmarks.lookup_spans import OWN, divide, recording
+from bridge.storage.database import open_database, read_transaction, write_transaction
 from fhir_adapters import convert
 from fhir_adapters.identifiers import ID_CARD_SYSTEM
 from fhir_adapters.identifiers.gb11643 import check_resident_id
@@ -59,6 +62,24 @@ def test_patients_differ_and_their_numbers_are_valid(number: int) -> None:
     [patient] = [each for each in resources if each["resourceType"] == "Patient"]
     assert (ID_CARD_SYSTEM, person) in {(each["system"], each["value"]) for each in patient["identifier"]}
     assert person not in {identity_number(other) for other in range(1, 5_001) if other != number}
+
+
+def test_requests_and_transactions_that_write_are_counted(tmp_path: Path) -> None:
+    engine = open_database(f"sqlite:///{tmp_path / 'node.sqlite3'}")
+    before = requests.Session.send
+    with recording() as made, requests.Session() as session:
+        for _ in range(2):
+            with write_transaction(engine) as connection:
+                connection.exec_driver_sql("CREATE TABLE IF NOT EXISTS t (a)")
+        with read_transaction(engine) as connection:
+            connection.exec_driver_sql("SELECT 1")
+        with pytest.raises(requests.ConnectionError):
+            session.get("http://127.0.0.1:9/")
+    assert (made.requests, made.commits, requests.Session.send) == (1, 2, before)
+    with write_transaction(engine):
+        pass
+    engine.dispose()
+    assert made.commits == 2
 
 
 def test_percentiles_are_of_single_lookups() -> None:
