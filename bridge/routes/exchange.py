@@ -1,8 +1,8 @@
 """The exchange between members: /exchange/v1. Every caller is a live member by its SM2-signed request.
 
-``pseudonyms``, ``locate``, ``localisations`` and its ``withdrawals`` are the card authority's; ``requests`` is every
-holder's. Bodies and answers are JSON; where records are held is said in FHIR List resources; refusals tell nothing
-about whether a patient exists.
+``pseudonyms`` and ``pseudonyms/held``, ``locate``, ``localisations`` and its ``withdrawals`` are the card authority's;
+``requests`` is every holder's. Bodies and answers are JSON; where records are held is said in FHIR List resources;
+refusals tell nothing about whether a patient exists.
 """
 
 from __future__ import annotations
@@ -57,12 +57,18 @@ def _add_authority(blueprint: Blueprint, node: Any) -> None:
         _only_authority(node)
         return _json({"pids": node.pseudonyms.compute(_member(), *_identifiers())})
 
-    @blueprint.post("/pseudonyms/served")
+    @blueprint.post("/pseudonyms/held")
     @requires("exchange.peer")
-    def served() -> Response:
-        """Compute pseudonyms under every version of the key that is served, for a lookup."""
+    def held() -> Response:
+        """Say who holds records of a person under any pseudonym that is served, newest first: Lists, for a lookup."""
         _only_authority(node)
-        return _json({"pids": node.pseudonyms.compute_served(_member(), *_identifiers())})
+        scope, identifiers = _identifiers()
+        if len(identifiers) != 1:
+            raise InvalidRequest("a lookup is of one person")
+        (pids,) = node.pseudonyms.compute_served(_member(), scope, identifiers)
+        found = [(pid, each) for pid in pids for each in node.localisation.locate(_member(), pid)]
+        lists = [(each["org"], pid, each["categories"]) for pid, each in found]
+        return _json(lists_bundle("searchset", lists), FHIR_TYPE)
 
     @blueprint.post("/locate")
     @requires("exchange.peer")

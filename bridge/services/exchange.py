@@ -113,10 +113,7 @@ class ExchangeService:
         if holder is not None:
             subject = self._sealed(holder, system, value)
             return LookupResult((self._ask(holder, subject, asking, tell),))
-        pids: dict[str, str] = {}  # holder -> pseudonym under which it registered, the newest one first
-        for pid in self._pseudonyms.served((system, value)):
-            for each in self._localisation.locate(pid):
-                pids.setdefault(each["org"], pid)
+        pids = self._localisation.holders(self._pseudonyms, (system, value))
         holders = list(pids) if grant is None else self._holder_of(grant, list(pids))
         tell(f"{len(holders)} institution(s) hold records / 有 {len(holders)} 家机构持有记录")
         return LookupResult(tuple(self._ask(each, pids[each], asking, tell) for each in holders))

@@ -39,7 +39,7 @@ REREGISTERED_PATIENTS = 200  # patients registered anew at a time after a rotati
 RUN_PATIENTS = 2_000  # patients of one run of the job; the next run takes the next ones
 OVERLAP_MILLISECONDS = 60_000  # a transaction may commit this much later than the time it wrote
 SETTLING_MILLISECONDS = 1_000  # how long after its time a version may still be joined by another of the same time
-LOCATE_PATH = "/exchange/v1/locate"
+HELD_PATH = "/exchange/v1/pseudonyms/held"
 REGISTER_PATH = "/exchange/v1/localisations"
 WITHDRAW_PATH = "/exchange/v1/localisations/withdrawals"
 
@@ -123,15 +123,25 @@ class LocalisationClient:
     def __init__(self, peers: Peers, org: str, authority: str, own: LocalisationIndex | None) -> None:
         self._peers, self._org, self._authority, self._own = peers, org, authority, own
 
-    def locate(self, pid: str) -> list[dict[str, Any]]:
-        """Return the members that hold records for a pseudonym: ``{"org","categories"}``."""
+    def holders(self, pseudonyms: PseudonymClient, identifier: Identifier) -> dict[str, str]:
+        """Return the other members that hold records of a person: org -> the newest pseudonym it registered.
+
+        Pseudonyms and their holders come in one answer. Raises ``InvalidRequest`` for an identifier that has none, or
+        ``PeerError``.
+        """
         if self._own is not None:
-            return self._own.locate(self._org, pid)
-        try:
-            held = localisations(self._post(LOCATE_PATH, {"pid": pid}))
-        except InvalidRequest:
-            raise PeerRejected("bad-answer", "the authority's answer cannot be understood") from None
-        return [{"org": org, "categories": categories} for (org, about), categories in held.items() if about == pid]
+            pids = pseudonyms.served(identifier)
+            held = [(each["org"], pid) for pid in pids for each in self._own.locate(self._org, pid)]
+        else:
+            answer = self._post(HELD_PATH, pseudonyms.question([identifier]))
+            try:
+                held = list(localisations(answer))
+            except InvalidRequest:
+                raise PeerRejected("bad-answer", "the authority's answer cannot be understood") from None
+        found: dict[str, str] = {}
+        for org, pid in held:  # the newest pseudonym's first
+            found.setdefault(org, pid)
+        return found
 
     def register(self, entries: Sequence[Entry]) -> None:
         """Register pseudonyms, in as many requests as it takes."""

@@ -40,7 +40,6 @@ DAILY_QUOTA = (
 MAX_VALUE_CHARACTERS = 64
 SECONDS_A_DAY = 86_400
 PATH = "/exchange/v1/pseudonyms"
-SERVED_PATH = f"{PATH}/served"
 RETIRED = "retired"  # the mark of a key file that is no longer served
 
 ID_CARD_SYSTEM = IDENTIFIER_KINDS["id-card"].system
@@ -196,29 +195,28 @@ class PseudonymClient:
         return found
 
     def served(self, identifier: Identifier) -> list[str]:
-        """Return the pseudonyms of one identifier under every served version of the key, newest first."""
-        wanted = [normalised(*identifier)]
-        if self._own:
-            return self._own.compute_served(self._org, self._scope, wanted)[0]
-        (pids,) = self._answers(SERVED_PATH, wanted)
-        if not isinstance(pids, list) or not pids or not all(isinstance(pid, str) for pid in pids):
-            raise PeerRejected("bad-answer", "the authority's answer cannot be understood")
-        return pids
+        """Return the pseudonyms of one identifier under every served version of the key, newest first.
 
-    def _ask(self, batch: Sequence[Identifier]) -> list[str]:
-        pids = self._answers(PATH, batch)
-        if not all(isinstance(pid, str) for pid in pids):
-            raise PeerRejected("bad-answer", "the authority's answer cannot be understood")
-        return pids
+        For the authority itself; another member asks who holds records at once (``LocalisationClient.holders``).
+        """
+        if self._own is None:
+            raise SettingsError("this node is not the card authority / 本节点不是主管机构")
+        return self._own.compute_served(self._org, self._scope, [normalised(*identifier)])[0]
 
-    def _answers(self, path: str, batch: Sequence[Identifier]) -> list[Any]:
-        """Ask the authority and return its list of as many answers as there are identifiers."""
+    def question(self, identifiers: Sequence[Identifier]) -> dict[str, Any]:
+        """Return what the authority is asked about identifiers; raises ``InvalidRequest`` for one that has none."""
         if not self._authority:
             raise SettingsError("exchange.authority is not set: this node has no pseudonym service / 未配置主管机构")
-        identifiers = [{"system": system, "value": value} for system, value in batch]
-        body = canonical.dump({"scope": self._scope, "identifiers": identifiers})
-        answer = canonical.load(self._peers.post(self._authority, path, body))
+        wanted = [normalised(system, value) for system, value in identifiers]
+        return {
+            "scope": self._scope,
+            "identifiers": [{"system": system, "value": value} for system, value in wanted],
+        }
+
+    def _ask(self, batch: Sequence[Identifier]) -> list[str]:
+        """Ask the authority for one pseudonym of each identifier."""
+        answer = canonical.load(self._peers.post(self._authority, PATH, canonical.dump(self.question(batch))))
         pids = answer.get("pids") if isinstance(answer, dict) else None
-        if not isinstance(pids, list) or len(pids) != len(batch):
+        if not isinstance(pids, list) or len(pids) != len(batch) or not all(isinstance(pid, str) for pid in pids):
             raise PeerRejected("bad-answer", "the authority's answer cannot be understood")
         return pids

@@ -1,7 +1,7 @@
 """The memory of a large release: processes of a holder and a requester, a patient with thousands of records.
 
-``YIQIAO_TEST_LARGE_RELEASE=20000`` runs it with so many records (some minutes), beside a tenth of them: what both
-processes need at most may hardly grow with the record.
+``YIQIAO_TEST_LARGE_RELEASE=20000`` (the largest release) runs it with so many records, beside a tenth of them, which is
+several pages already (some minutes): what both processes need at most may hardly grow with the record.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from fhir_adapters.identifiers import ID_CARD_SYSTEM
 
 RECORDS = int(os.environ.get("YIQIAO_TEST_LARGE_RELEASE", "0"))
 BATCH = 1_000  # records stored in one transaction
-MAY_GROW = 1.35  # ten times the records: a line for each stays in memory, a page does not
+MAY_GROW = 2.0  # of ten times the records a line each stays in memory, and SQLite's page cache (64 MiB) fills
 LINEAGE = Lineage("his", sm3(b"source message"), "hl7v2/1.0")
 
 pytestmark = pytest.mark.skipif(not RECORDS, reason="YIQIAO_TEST_LARGE_RELEASE is not set: it takes minutes")
@@ -74,7 +74,7 @@ def tree(pid: int) -> list[int]:
 
 
 def peak(pid: int) -> int:
-    """Return the most memory that a process had at once since it began or ``forget``, in KiB."""
+    """Return the most memory that a process had at once since it began, in KiB."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
 
@@ -118,6 +118,6 @@ def measured(consortium: ExchangeSite, count: int) -> tuple[int, int]:
 
 def test_memory_hardly_grows_with_the_record(consortium: ExchangeSite) -> None:
     few, many = (measured(consortium, count) for count in (RECORDS // 10, RECORDS))
-    print(f"KiB at holder and requester: {few} for {RECORDS // 10} records, {many} for {RECORDS}")
+    print(f"\nKiB at holder and requester: {few} for {RECORDS // 10} records, {many} for {RECORDS}")
     for small, large in zip(few, many, strict=True):
         assert large <= MAY_GROW * small, (few, many)
