@@ -5,7 +5,8 @@ A format's code is loaded when it is first used.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import lru_cache
 
 from fhir_adapters.errors import UnsupportedMessage
 from fhir_adapters.profile import SourceProfile
@@ -28,31 +29,36 @@ def convert(raw: bytes, format: str = "hl7v2", profile: SourceProfile | None = N
     Raises only :class:`~fhir_adapters.errors.AdapterError` and its kinds: DecodeError, ParseError, UnsupportedMessage,
     ValidationError. ``profile`` defaults to :data:`~fhir_adapters.profile.DEFAULT_PROFILE`.
     """
-    chosen = detect_format(raw) if format == "auto" else format
-    if chosen == "hl7v2":
+    return _converter(detect_format(raw) if format == "auto" else format)(raw, profile)
+
+
+@lru_cache(maxsize=16)
+def _converter(format: str) -> Callable[[bytes, SourceProfile | None], ConversionResult]:
+    """The conversion of a format, loaded when it is first asked for. Raises UnsupportedMessage."""
+    if format == "hl7v2":
         from fhir_adapters import hl7v2
 
-        return hl7v2.convert(raw, profile)
-    if chosen == "cda":
+        return hl7v2.convert
+    if format == "cda":
         from fhir_adapters import cda
 
-        return cda.convert(raw, profile)
-    if chosen in ("csv", "tabular"):
+        return cda.convert
+    if format in ("csv", "tabular"):
         from fhir_adapters import tabular
 
-        return tabular.convert(raw, profile)
-    if chosen == "xlsx":
+        return tabular.convert
+    if format == "xlsx":
         from fhir_adapters.tabular import workbook
 
-        return workbook.convert(raw, profile)
-    if chosen == "action":
+        return workbook.convert
+    if format == "action":
         from fhir_adapters import actions
 
-        return actions.convert(raw, profile)
-    if chosen == "fhir":
+        return actions.convert
+    if format == "fhir":
         from fhir_adapters import fhir_json
 
-        return fhir_json.convert(raw, profile)
+        return fhir_json.convert
     raise UnsupportedMessage("unknown format; one of " + ", ".join((*FORMATS, "auto")))
 
 

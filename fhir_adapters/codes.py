@@ -9,7 +9,7 @@ an entry may have a third element, the system of its target where that differs f
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
@@ -55,12 +55,14 @@ class CodeTable:
 class ConceptLookup:
     """The code tables as one source's profile sees them. Cheap to make; a table loads once, when first asked."""
 
-    __slots__ = ("_maps",)
+    __slots__ = ("_maps", "find")
 
     def __init__(self, profile: SourceProfile) -> None:
         self._maps = profile.code_maps
+        self.find: Callable[[str, str], Concept | None] = self._find if self._maps else _find
+        """What a code (second) of a concept (first) means: see ``_find``, which a site without maps has no need of."""
 
-    def find(self, concept: str, code: str) -> Concept | None:
+    def _find(self, concept: str, code: str) -> Concept | None:
         """What ``code`` means, None when neither the profile nor a table says. Raises KeyError for an unknown concept.
 
         A code is looked up as it stands, then with full-width characters as ASCII, blanks off and in upper case.
@@ -102,13 +104,12 @@ def with_meaning(meaning: Concept | None, sent: dict[str, Any] | None) -> dict[s
     """A CodeableConcept with a meaning put before the codings as sent, unless it is already the first of them."""
     if meaning is None or sent is None or not meaning.system:
         return sent
-    own = meaning.coding()
-    kept = [
-        each
-        for each in sent.get("coding", [])
-        if each["code"] != own["code"] or each.get("system", own["system"]) != own["system"]
-    ]
-    return {**sent, "coding": [own, *kept]}
+    code, system = meaning.code, meaning.system
+    codings: list[dict[str, Any]] = [meaning.coding()]
+    for each in sent.get("coding", ()):
+        if each["code"] != code or each.get("system", system) != system:
+            codings.append(each)
+    return {**sent, "coding": codings}
 
 
 @lru_cache(maxsize=128)

@@ -74,7 +74,7 @@ def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResul
         raise UnsupportedMessage("HL7 v2 in XML is not read, only its own encoding (ER7)", "MSH")
     message = parse(text)
     replaced = local_fields.move(message, chosen.local_fields) if chosen.local_fields else []
-    header = from_segments(message, decoded)
+    header = from_segments(message, decoded, ordered=False)
     family = family_of(header)
     conv = Conversion(chosen, header)
     conv.issues += remarks
@@ -132,6 +132,11 @@ def _entries(conv: Conversion, family: Family) -> list[Json]:
     entries: list[Json] = []
     for reference, resource in conv.resources.items():
         kind = resource["resourceType"]
+        if kind not in mentions and kind not in amends and not amended and not unlinked:
+            # A plain PUT, as ``entry`` makes it: nearly every resource of nearly every message.
+            request = {"method": "PUT", "url": reference}
+            entries.append({"fullUrl": f"{base}/{reference}", "resource": resource, "request": request})
+            continue
         entries.append(
             entry(
                 base,

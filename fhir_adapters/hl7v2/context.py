@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote
 
-from fhir_adapters.codes import Concept, ConceptLookup
+from fhir_adapters.codes import ConceptLookup
 from fhir_adapters.hl7v2.escapes import unescape
 from fhir_adapters.hl7v2.header import Header
 from fhir_adapters.hl7v2.message import NULL, Segment
@@ -28,9 +28,9 @@ class Conversion:
         "agents",
         "amended",
         "charset",
+        "find",
         "header",
         "issues",
-        "lookup",
         "memo",
         "owned",
         "panels",
@@ -45,7 +45,8 @@ class Conversion:
         self.header = header
         self.charset = header.charset
         self.time_zone = profile.time_zone
-        self.lookup = ConceptLookup(profile)
+        self.find = ConceptLookup(profile).find
+        """What a source code means, by concept and code; None when neither the site nor a table says."""
         self.issues: list[Issue] = []
         self.resources: dict[str, Json] = {}
         self.memo: dict[tuple[str, str], str | None] = {}
@@ -95,10 +96,6 @@ class Conversion:
             raw = unescape(raw, self.charset)
         return "" if raw == NULL else raw.strip()
 
-    def find(self, concept: str, code: str) -> Concept | None:
-        """What a source code means, None when neither the site nor a table says."""
-        return self.lookup.find(concept, code)
-
     def system(self, authority: str) -> str:
         """The identifier system of a raw assigning authority (HD as a component: parts divided by ``&``)."""
         found = self._systems.get(authority)
@@ -140,8 +137,9 @@ class Conversion:
         """
         key = (kind, raw)
         memo = self.memo
-        if key in memo:
-            return memo[key]
+        known = memo.get(key, "")
+        if known != "":
+            return known
         memory = self.profile.memory
         made = memory.resources(kind, raw)
         if made is None:

@@ -67,8 +67,10 @@ def header_of(decoded: Decoded) -> Header:
     return header
 
 
-def from_segments(message: Message, decoded: Decoded) -> Header:
+def from_segments(message: Message, decoded: Decoded, *, ordered: bool = True) -> Header:
     """The header of a parsed message; its control id may be empty.
+
+    ``ordered``: who orders messages by patient reads it; a conversion does without the patient's key.
 
     Raises:
         ParseError: no message type, or a control id that is too long.
@@ -80,7 +82,7 @@ def from_segments(message: Message, decoded: Decoded) -> Header:
         raise ParseError("no message type", "MSH-9")
     if len(control_id) > MAX_CONTROL_ID:
         raise ParseError(f"the message control id is longer than {MAX_CONTROL_ID} characters", "MSH-10")
-    pid = next((segment for segment in message.segments if segment.name == "PID"), None)
+    pids = message.all("PID") if ordered else ()
     return Header(
         control_id=control_id,
         type=kind[0].strip(),
@@ -98,7 +100,7 @@ def from_segments(message: Message, decoded: Decoded) -> Header:
         accept_acknowledgement=msh[15],
         application_acknowledgement=msh[16],
         delimiters=msh[1] + msh[2],
-        patient_key=patient_key(pid) if pid is not None else "",
+        patient_key=patient_key(pids[0]) if pids else "",
     )
 
 

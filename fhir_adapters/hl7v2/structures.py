@@ -48,9 +48,11 @@ class Node:
 
     def first(self, name: str) -> Segment | None:
         """The first segment of a name in this repetition itself."""
-        if name not in self.names:
-            return None
-        return next(segment for segment in self.segments if segment.name == name)
+        if name in self.names:
+            for segment in self.segments:
+                if segment.name == name:
+                    return segment
+        return None
 
     def all(self, name: str) -> Iterator[Segment]:
         """The segments of a name in this repetition itself."""

@@ -76,7 +76,9 @@ def concepts(conv: Conversion, segment: Segment, number: int) -> list[Json]:
 def from_raw(conv: Conversion, raw: str, segment: Segment, number: int, default_system: str = "") -> Json | None:
     """The CodeableConcept of one raw repetition; None when it is empty."""
     if "^" not in raw:
-        code = " ".join(conv.text(raw).split())
+        code = conv.text(raw)
+        if " " in code or not code.isprintable():
+            code = " ".join(code.split())
         if not code:
             return None
         return {"coding": [{"system": default_system, "code": code} if default_system else {"code": code}]}
@@ -189,5 +191,7 @@ def mapped_raw(
 
 def translated(conv: Conversion, kind: str, segment: Segment, number: int) -> Json | None:
     """Take a coded field as a CodeableConcept that leads with the tables' meaning and keeps the code as sent."""
+    if not segment.fields[number]:
+        return None
     meaning, sent = mapped(conv, kind, segment, number)
     return with_meaning(meaning, sent)

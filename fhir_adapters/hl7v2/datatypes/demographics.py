@@ -57,22 +57,24 @@ def from_parts(
         surname = pieces[0] or " ".join(piece for piece in pieces[1:] if piece)
     else:
         surname = conv.text(family)
-    first = conv.text(given)
-    second = conv.text(middle)
-    if surname and not first and len(surname) > 1 and _HAN.search(surname):
+    first = conv.text(given) if given else ""
+    second = conv.text(middle) if middle else ""
+    han = not surname.isascii() and _HAN.search(surname) is not None
+    if han and not first and len(surname) > 1:
         built["text"] = surname  # a whole name: which part is the family name is not ours to guess
     else:
         if surname:
-            if first and _HAN.search(surname):
+            if first and han:
                 built["text"] = surname + first + second
             built["family"] = surname
         if first or second:
             built["given"] = [each for each in (first, second) if each]
     if prefix and (text := conv.text(prefix)):
         built["prefix"] = [text]
-    kept = [text for each in suffixes if each and (text := conv.text(each))]
-    if kept:
-        built["suffix"] = kept
+    if any(suffixes):
+        kept = [text for each in suffixes if each and (text := conv.text(each))]
+        if kept:
+            built["suffix"] = kept
     return built
 
 
@@ -113,7 +115,7 @@ def address(conv: Conversion, raw: str, segment: Segment, number: int) -> Json |
     if count < XAD_CARRIED:
         parts += [""] * (XAD_CARRIED - count)
     built: Json = {}
-    kind = conv.text(parts[6])
+    kind = conv.text(parts[6]) if parts[6] else ""
     if kind:
         known = conv.find("address-use", kind)
         if known is not None:
@@ -123,14 +125,16 @@ def address(conv: Conversion, raw: str, segment: Segment, number: int) -> Json |
         elif known is None:
             conv.unmapped_code("address-use", segment, number)
     street = _joined(conv, parts[0])  # SAD: street, its name, the house number
-    lines = [each for each in (street, conv.text(parts[1]), conv.text(parts[7])) if each]
+    lines = [street] if street else []
+    if parts[1] or parts[7]:
+        lines += [each for each in (conv.text(parts[1]), conv.text(parts[7])) if each]
     if lines:
         built["line"] = lines
     for element, index in (("city", 2), ("district", 8), ("state", 3), ("postalCode", 4), ("country", 5)):
         # XAD-9 is a CWE since v2.9: code and name
         if parts[index] and (value := _joined(conv, parts[index])):
             built[element] = value
-    if built and _HAN.search(raw):
+    if built and not raw.isascii() and _HAN.search(raw):
         built["text"] = "".join(
             piece for piece in (built.get("state"), built.get("city"), built.get("district"), *lines) if piece
         )

@@ -32,7 +32,7 @@ def convert(conv: Conversion, message: Message) -> None:
 
 
 def _patient_group(conv: Conversion, group: Node, event: Event) -> Setting:
-    merged = list(group.groups("MERGE_INFO"))
+    merged = list(group.groups("MERGE_INFO")) if group.children else []
     for each in merged:
         _lend_visit(group, each)
     at = setting(conv, group, event.status)

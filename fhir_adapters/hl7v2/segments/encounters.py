@@ -19,7 +19,13 @@ VISIT_COUNTER_DIGITS = 3
 """Visit numbers of up to this many digits are a counter per patient (the first stay, the second) in the 军卫 family,
 not a number of their own: they name a visit only together with the patient."""
 
-_PARTICIPANTS = ((7, "ATND", "attender"), (8, "REF", "referrer"), (9, "CON", "consultant"), (17, "ADM", "admitter"))
+_PARTICIPANTS = (
+    (7, "ATND", "attender"),
+    (8, "REF", "referrer"),
+    (9, "CON", "consultant"),
+    (17, "ADM", "admitter"),
+    (52, "PART", "Participation"),
+)
 # Field, status, whether temporary; PV1-3 comes first and has its own rule.
 _PLACES = ((6, "completed", False), (11, "active", True), (42, "planned", False), (43, "completed", True))
 
@@ -184,7 +190,7 @@ def _locations(conv: Conversion, resource: Json, pv1: Segment) -> None:
 
 def _participants(conv: Conversion, resource: Json, pv1: Segment) -> None:
     people: list[Json] = []
-    for number, code, display in (*_PARTICIPANTS, (52, "PART", "Participation")):
+    for number, code, display in _PARTICIPANTS:
         if not pv1.fields[number]:
             continue
         for reference in actors.practitioners(conv, pv1, number):

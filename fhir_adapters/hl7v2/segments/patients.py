@@ -224,9 +224,10 @@ def _extensions(conv: Conversion, resource: Json, pid: Segment) -> None:
     religion = concepts.concept(conv, pid, 17)
     if religion is not None:
         add_extension(resource, RELIGION, "valueCodeableConcept", religion)
-    place = " ".join(text for part in pid.take(23).split("^") if (text := conv.text(part)))
-    if place:
-        add_extension(resource, BIRTH_PLACE, "valueAddress", {"text": place})
+    if pid.peek(23):
+        place = " ".join(text for part in pid.take(23).split("^") if (text := conv.text(part)))
+        if place:
+            add_extension(resource, BIRTH_PLACE, "valueAddress", {"text": place})
     _animal(conv, resource, pid)
     for number, url in ((26, CITIZENSHIP), (39, CITIZENSHIP), (28, NATIONALITY)):
         for value in concepts.concepts(conv, pid, number) if pid.peek(number) else ():
