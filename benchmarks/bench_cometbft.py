@@ -13,7 +13,7 @@ import base64
 import os
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -34,6 +34,7 @@ from benchmarks.bench_signatures import openssl_speed
 from benchmarks.comet_site import (
     CHAIN,
     FAR,
+    POWER,
     VALIDATORS,
     Member,
     Place,
@@ -132,26 +133,27 @@ def _far(packed: int, seconds: float, near: Rate) -> list[Comparison]:
     if program is None:
         print("    left out: links between cities; go install github.com/Shopify/toxiproxy/v2/cmd/server@v2.12.0")
         return []
+    slow = "one member on a slow line besides"
     return [
-        _between_cities(program, "50 ms there and back between all nodes", frozenset(), packed, seconds, near),
-        _between_cities(
-            program, "one member on a slow line besides: at the others", frozenset({"node3"}), packed, seconds, near
-        ),
+        _between_cities(program, "50 ms there and back between all nodes", {}, packed, seconds, near),
+        _between_cities(program, f"{slow}: at the others", {"node3": POWER}, packed, seconds, near),
+        _between_cities(program, f"{slow}, with power 1 of 31: at the others", {"node3": 1}, packed, seconds, near),
     ]
 
 
 def _between_cities(
-    program: str, what: str, slow: frozenset[str], packed: int, seconds: float, near: Rate
+    program: str, what: str, slow: Mapping[str, int], packed: int, seconds: float, near: Rate
 ) -> Comparison:
+    """Measure with lines between cities; ``slow``: the nodes on slow lines and their power."""
     members = _members()
     with toxiproxy(program) as proxy:
 
         def link(name: str, address: str) -> str:
-            if slow.isdisjoint(name.split("-")):
+            if slow.keys().isdisjoint(name.split("-")):
                 return proxy.link(name, address, delay_ms=DELAY_MS)
             return proxy.link(name, address, delay_ms=SLOW_DELAY_MS, kilobytes=SLOW_KILOBYTES)
 
-        with site(members, FAR, link) as network:
+        with site(members, FAR, link, slow) as network:
             streams = _streams(members)
             _packed(network, streams, WARM_UP)
             rounds = [_answered(network, streams, packed) for _ in range(ROUNDS)]

@@ -8,10 +8,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from anchor import genesis
@@ -28,6 +29,7 @@ from bridge.demo.nodes import free_ports
 
 CHAIN = "bench"
 VALIDATORS = 4
+POWER = 10
 READY_SECONDS = 60.0
 POLL_SECONDS = 0.02
 NEAR = node_files.Timeouts()
@@ -108,9 +110,20 @@ class Place:
 
 
 class Site:
-    """The network. Member 0 is the authority; each of the first four nodes votes, the fifth follows once started."""
+    """The network. Member 0 is the authority; each of the first four nodes votes, the fifth follows once started.
 
-    def __init__(self, folder: Path, members: Sequence[Member], timeouts: node_files.Timeouts, links: Links) -> None:
+    ``powers`` by the node's folder name, for those with another than 10.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        members: Sequence[Member],
+        timeouts: node_files.Timeouts,
+        links: Links,
+        powers: Mapping[str, int],
+    ) -> None:
+        self._powers = powers
         ports = free_ports(2 * (VALIDATORS + 1))
         self.members = members
         self.nodes: list[Place] = []
@@ -137,6 +150,9 @@ class Site:
             }  # fmt: skip
             (node.folder / "node.json").write_text(json.dumps(settings))
 
+    def _power(self, node: Place) -> int:
+        return self._powers.get(node.folder.name, POWER)
+
     def _genesis(self) -> bytes:
         now = int(time.time())
         records = [
@@ -152,7 +168,7 @@ class Site:
             message = node_contract.registration_message(CHAIN, node.member.org, key, node.identity.node)
             proof = node_files.read_validator_key(node.folder / "cometbft").sign(message).hex()
             address = f"127.0.0.1:{node.p2p_port}"
-            power = 10 if node in self.voting else 0
+            power = self._power(node) if node in self.voting else 0
             registration = {"key": key, "node": node.identity.node, "address": address, "proof": proof}
             named.append({"org": node.member.org, "power": power, **registration})
         return genesis.build(chain=CHAIN, time=now, threshold=1, members=records, nodes=named, minimum=VALIDATORS)
@@ -164,7 +180,7 @@ class Site:
             state = app_state(store)
         finally:
             store.close()
-        named = [node_files.Validator(node.member.org, node.identity.key, 10) for node in self.voting]
+        named = [node_files.Validator(node.member.org, node.identity.key, self._power(node)) for node in self.voting]
         return node_files.genesis_document(
             chain=CHAIN, time=genesis.parse(content).time, validators=named, app_state=state
         )
@@ -187,10 +203,11 @@ def site(
     members: Sequence[Member],
     timeouts: node_files.Timeouts = NEAR,
     links: Links = lambda _name, address: address,
+    powers: Mapping[str, int] = MappingProxyType({}),
 ) -> Iterator[Site]:
     """Give a running network in a folder of its own, removed afterwards."""
     with tempfile.TemporaryDirectory(prefix="yiqiao-bench-") as folder:
-        made = Site(Path(folder), members, timeouts, links)
+        made = Site(Path(folder), members, timeouts, links, powers)
         try:
             made.start()
             yield made
@@ -205,7 +222,7 @@ def kvstore(timeouts: node_files.Timeouts = NEAR) -> Iterator[list[str]]:
     with tempfile.TemporaryDirectory(prefix="yiqiao-bench-") as folder, ExitStack() as running:
         homes = [Path(folder) / f"node{number}" for number in range(VALIDATORS)]
         identities = [node_files.create_keys(home) for home in homes]
-        named = [node_files.Validator(f"n{n}", each.key, 10) for n, each in enumerate(identities)]
+        named = [node_files.Validator(f"n{n}", each.key, POWER) for n, each in enumerate(identities)]
         document = node_files.genesis_document(chain=CHAIN, time=int(time.time()), validators=named, app_state={})
         for number, home in enumerate(homes):
             peers = {

@@ -37,6 +37,7 @@ def network(tmp_path: Path) -> Iterator[Network]:
         yield four
 
 
+@pytest.mark.timeout(300 + 30 * ROUNDS)
 def test_random_kills_under_load_lose_and_double_nothing(network: Network) -> None:
     rng = random.Random(20_261_123)
     loads = [Load(node) for node in network.nodes]
