@@ -35,8 +35,8 @@ _CODE = re.compile(r"[A-Za-z][A-Za-z0-9-]{0,63}")
 _SALT = re.compile(r"[0-9a-f]{64}")
 _KEY = re.compile(r"[0-9a-f]{16}")
 _SIGNATURE = re.compile(r"[0-9a-f]{128}")
-UNAUTHENTIC = frozenset({"wrong-party", "stale", "unknown-key", "bad-signature", "not-on-ledger"})
-"""Codes with which ``check_authentic`` refuses: nothing was decided, for it is not proven who asks for what."""
+UNDECIDED = frozenset({"wrong-party", "stale", "unknown-key", "bad-signature", "not-on-ledger", "conflict"})
+"""Codes of refusals without a decision: it is not proven who asks for what (``check_authentic``), or under which id."""
 NOT_ASKED: Mapping[str, Any] = {}
 """Stands for the ledger's state of a request where the ledger does not answer and that may be lived with."""
 _FIELDS = frozenset(

@@ -130,7 +130,7 @@ class ExchangeService:
             return self._release.answer(request, caller)
         except DisclosureRefused as error:
             self._watch.denied(caller)
-            if error.code in access_request.UNAUTHENTIC:  # no decision, which would have recorded itself
+            if error.code in access_request.UNDECIDED:  # no decision, which would have recorded itself
                 self._watch.refused(caller, error.code)
             time.sleep(until_grid(time.monotonic() - began))
             raise

@@ -134,7 +134,7 @@ class ReleaseService:
             if row.state in ("sealed", "released"):
                 return self._again(asked, row, member, reading)
             if row.state in ("denied", "refused"):
-                raise self._refusal(row.reason or "denied")
+                raise self._denied_again(asked, row.reason or "denied")
             if row.state == "waiting" and not row.approved:
                 return Answer(asked.id)
             held = row.state != "waiting" and row.updated > now - ABANDONED_SECONDS
@@ -299,6 +299,13 @@ class ReleaseService:
             self._store.set(connection, asked.id, int(self._clock()), state="denied", reason=rule[:64])
             self._audit.record_decision(facts, connection)
         self._deny_on_ledger(asked)
+        return self._refusal(rule)
+
+    def _denied_again(self, asked: SignedRequest, rule: str) -> DisclosureRefused:
+        """Record that a request which was denied came once more, and return the error to raise."""
+        facts = self._facts(asked, Decision(False, rule), [])
+        told = f"repeated request denied: {rule}"
+        self._audit.record_decision(replace(facts, outcome=SERIOUS_FAILURE, description=told))
         return self._refusal(rule)
 
     def _deny_on_ledger(self, asked: SignedRequest) -> None:

@@ -489,3 +489,28 @@ def test_a_grant_that_is_not_of_a_holder_of_the_patient_finds_nobody(world: Worl
     grant = world.grant()
     assert world.lookup(person=PERSON, grant=grant.id).received
     assert world.lookup(person=OTHER, grant=grant.id).holders == ()
+
+
+def test_every_refusal_is_in_the_holders_audit(world: World) -> None:
+    """A denied request that comes again, an id that is used for another request, a request in another's name."""
+    sent: list[bytes] = []
+    post = world[B].peers.post
+
+    def keeping(org: str, path: str, body: bytes, **more: Any) -> bytes:
+        if path == REQUEST_PATH:
+            sent.append(body)
+        return post(org, path, body, **more)
+
+    world[B].peers.post = keeping  # type: ignore[method-assign]
+    world.lookup()
+    exchange, (raw,) = world[A].parts.exchange, sent
+    asked = access_request.parse(raw)
+    other = canonical.load(raw)["statement"] | {"reason": "another"}
+    forged = access_request.SignedRequest(other, asked.key, keys(B)[0].sign(canonical.dump(other)))
+    for body, caller in ((raw, B), (forged.dump(), B), (raw, AUTHORITY)):
+        with pytest.raises(DisclosureRefused):
+            exchange.answer(body, caller)
+    told = [each.get("outcomeDesc", "") for each in world[A].audits()]
+    for expected in ("denied: no-grant", "repeated request denied: no-grant", "request refused: not-on-ledger",
+                     "request refused: wrong-party"):  # fmt: skip
+        assert sum(each.startswith(expected) for each in told) == 1, (expected, told)
