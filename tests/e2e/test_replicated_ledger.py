@@ -96,6 +96,16 @@ class Consortium:
         assert done.returncode == (0 if found["ok"] else 1)
         return found
 
+    def healthy(self, node: DemoNode) -> dict[str, Any]:
+        """Return a replica's status once it is level with the others."""
+
+        def look() -> dict[str, Any] | None:
+            found = self.status(node)
+            return found if found["ok"] else None
+
+        found: dict[str, Any] = wait_for(look, f"{node.name}'s replica level with the others", SECONDS)
+        return found
+
     def close(self) -> None:
         if self.alone is not None:
             self.alone.kill()
@@ -190,8 +200,7 @@ def test_a_pilot_moves_with_every_transaction_and_receipt_and_an_observer_follow
         node.command("ledger", "join", it.ledger, "--history", it.history)
     it.serve(it.nodes)
 
-    wait_for(lambda: it.status(it.authority)["ok"], "the authority's replica level with the others", SECONDS)
-    status = it.status(it.authority)
+    status = it.healthy(it.authority)
     assert [each["power"] for each in status["validators"]] == [10] * 4
     it.authority.command("ledger", "export-trust", "--out", it.trust)
     for trust in (it.folder / "old-trust.json", it.trust):  # what was handed out before the move holds after it
@@ -250,34 +259,32 @@ def check_follower(it: Consortium) -> None:
         command = [sys.executable, "-m", "bridge.cli", "ledger", "start", "--home", str(node.home)]
         it.alone = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
-    def follows() -> bool:
+    def follows() -> dict[str, Any] | None:
         own, first = it.status(node), it.status(it.authority)
         same = ("height", "log_size", "app_hash")
-        return bool(own["ok"] and [own[name] for name in same] == [first[name] for name in same])
+        return own if own["ok"] and [own[name] for name in same] == [first[name] for name in same] else None
 
-    wait_for(follows, "the observer at the others' height with their hash", SECONDS)
-    status = it.status(node)
+    status = wait_for(follows, "the observer at the others' height with their hash", SECONDS)
     assert status["power"] == 0
     assert len(status["validators"]) == 4
     members = {each.org for each in it.nodes}
     assert {peer["org"] for peer in status["peers"]} <= members
-    assert {peer["org"] for peer in it.status(it.authority)["peers"]} <= members | {node.org}
+    assert {peer["org"] for peer in it.healthy(it.authority)["peers"]} <= members | {node.org}
     assert "follows without voting" in node.command("ledger", "status").stdout
     it.alone.send_signal(signal.SIGTERM)
-    assert it.alone.wait(30) == 0
+    assert it.alone.wait(SECONDS) == 0
     assert "NOT HEALTHY" in node.command("ledger", "status", expect=1).stdout
 
 
 def check_new_validator_key(it: Consortium, receipt: Path) -> None:
     """A node's new key votes once the node is restarted, and receipts from before it stay valid."""
     node, away = it.nodes[3], it.nodes[2]
-    before = it.status(node)["key"]
+    before = it.healthy(node)["key"]
     node.command("ledger", "rotate-key")
     assert node.stop() == 0
     node.start()
     node.wait_ready()
-    wait_for(lambda: it.status(node)["ok"], "the replica with the new key level with the others", SECONDS)
-    status = it.status(node)
+    status = it.healthy(node)
     assert (status["key"] != before, status["power"]) == (True, 10)
     assert away.stop() == 0  # three of four are left, and the rotated one is of them
     it.authority.command("ledger", "validator", node.org, "--power", "9")
@@ -295,7 +302,7 @@ def check_heartbeat(it: Consortium) -> None:
 
     It is idle once no node has anything left to anchor; what is anchored late begins the watch anew.
     """
-    seen = [it.status(it.authority)]
+    seen = [it.healthy(it.authority)]
 
     def beats() -> bool:
         now = it.status(it.authority)
@@ -310,7 +317,7 @@ def check_heartbeat(it: Consortium) -> None:
         heights = sorted({(each["height"], each["comet_height"]) for each in seen})
         late = [parse(one).type for one in entries(it.authority.home)[seen[0]["log_size"] :]]
         raise AssertionError(f"{error}; ledger and CometBFT heights {heights}; committed meanwhile: {late}") from None
-    wait_for(lambda: 0 <= it.status(it.authority)["block_age_seconds"] < 20, "a block of the last 20 s", SECONDS)
+    wait_for(lambda: it.healthy(it.authority)["block_age_seconds"] < 20, "a block of the last 20 s", SECONDS)
 
 
 def _setting(node: DemoNode, name: str) -> Any:
