@@ -9,6 +9,10 @@ holder, which checks the token and writes its AuditEvents as for every reader.
 Where the time goes is said twice: as the requester sees it while the others are processes, and with all three in one
 process, where each instant can be given to what is done in it. Both are recorded apart from what is measured, for
 recording makes it slower.
+
+What was counted of a lookup of 16 records before questions were asked together (``docs/adr/0023``): 29 HTTP requests,
+60 writing transactions, 44 SM2 signatures made and 44 verified, 8,160 SM3. And then: 9 requests, 31 writing
+transactions, 20 signatures made and 21 verified, 1,709 SM3. Its bare cryptography became less too.
 """
 
 from __future__ import annotations
