@@ -120,5 +120,5 @@ def test_a_message_that_waits_is_not_run_again(node: Node, operator: Operator) -
     assert operator.post(f"/messages/{waiting.id}/rerun").status_code == 409
     began = time.monotonic()
     while node.ingest.process(10):
-        assert time.monotonic() - began < 10
+        assert time.monotonic() - began < 60
     assert operator.post(f"/messages/{waiting.id}/rerun").status_code == 202
