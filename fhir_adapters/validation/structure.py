@@ -24,11 +24,12 @@ EXTENSION = "Extension"
 PRIMITIVE_EXTENSION = "FHIRPrimitiveExtension"
 _SKIPPED_FIELDS = frozenset({"fhir_comments"})  # FHIR R4 removed comments from JSON
 
-_EMITTED = """AllergyIntolerance AuditEvent Binary Bundle CareTeam Composition Condition Consent Coverage Device
-DeviceUseStatement DiagnosticReport DocumentReference Encounter Extension FamilyMemberHistory Goal Immunization
-Location Media Medication MedicationAdministration MedicationDispense MedicationRequest MedicationStatement
-MessageHeader Observation OperationOutcome Organization Patient Practitioner PractitionerRole Procedure
-Provenance RelatedPerson ServiceRequest Specimen SupplyDelivery SupplyRequest Task"""
+_EMITTED = """Account AllergyIntolerance Appointment AuditEvent Binary Bundle CarePlan CareTeam ChargeItem
+Communication Composition Condition Consent Coverage Device DeviceUseStatement DiagnosticReport DocumentReference
+Encounter Extension FamilyMemberHistory Flag Goal Immunization Location Media Medication MedicationAdministration
+MedicationDispense MedicationRequest MedicationStatement MessageHeader NutritionOrder Observation OperationOutcome
+Organization Patient Practitioner PractitionerRole Procedure Provenance RelatedPerson Schedule ServiceRequest Slot
+Specimen SupplyDelivery SupplyRequest Task"""
 EMITTED_TYPES = tuple(_EMITTED.split())
 """Resource types (and Extension) whose structures are kept in ``structures.json``, with every type they contain."""
 

@@ -1,6 +1,8 @@
 """What the compiled validator takes and refuses, rule by rule."""
 
 import json
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -258,9 +260,17 @@ def test_the_kept_structures_are_those_of_the_installed_models():
     assert json.loads(file.read_bytes()) == kept, "make it again: python -m fhir_adapters.validation.structure"
 
 
+def test_every_type_of_the_expected_bundles_is_kept():
+    golden = Path(__file__).parents[1] / "golden"
+    texts = [each.read_text("utf-8") for each in golden.rglob("*.json")]
+    found = {name for text in texts for name in re.findall(r'"resourceType": ?"(\w+)"', text)}
+    assert "Appointment" in found
+    assert found - set(EMITTED_TYPES) == set()
+
+
 def test_a_type_outside_the_kept_ones_is_read_from_the_models():
-    assert structure("Slot").resource
-    slot = {"resourceType": "Slot", "schedule": {"reference": "Schedule/1"}, "status": "free"}
-    slot |= {"start": "2026-01-02T08:00:00Z", "end": "2026-01-02T09:00:00Z"}
-    assert validate(slot) == []
-    assert validate({**slot, "status": "vacant"})
+    assert "DetectedIssue" not in EMITTED_TYPES
+    assert structure("DetectedIssue").resource
+    issue = {"resourceType": "DetectedIssue", "status": "final", "severity": "high"}
+    assert validate(issue) == []
+    assert validate({**issue, "severity": "vacant"})
