@@ -61,7 +61,14 @@ def canonicalize(json_bytes: bytes) -> bytes:
     """
     if type(json_bytes) is not bytes or len(json_bytes) > MAX_BYTES:
         _check_input(json_bytes)
-    return _canonicalize_quickly(json_bytes) or _canonicalize_slowly(json_bytes)
+    try:
+        value = _parse(json_bytes)
+        output = _write(value, None, _SORTED)
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return _canonicalize_slowly(json_bytes)  # which says why
+    if output == json_bytes:
+        return output
+    return _canonicalize_quickly(json_bytes, value, output) or _canonicalize_slowly(json_bytes)
 
 
 def dump(value: Any) -> bytes:
@@ -97,14 +104,14 @@ def load(json_bytes: bytes) -> Any:
     return value
 
 
-def _canonicalize_quickly(json_bytes: bytes) -> bytes | None:
-    """Return the canonical form if orjson's own round trip provably gives it, else None.
+def _canonicalize_quickly(json_bytes: bytes, value: Any, output: bytes) -> bytes | None:
+    """Return the canonical form if orjson's own round trip (to ``value``, to ``output``) provably gives it, else None.
 
     orjson drops all but the last of duplicate properties and rewrites numbers, so its output counts only where neither
     happened:
 
-    1. The output equals the input. It is valid, sorted, compact and without duplicates, as all that orjson writes; the
-       numbers are the input's own.
+    1. The output equals the input (seen by the caller). It is valid, sorted, compact and without duplicates, as all
+       that orjson writes; the numbers are the input's own.
     2. The input has no backslash, the parsed value holds no float, and the output is as long as the input. Then strings
        are copied as they are, and each thing that could still differ makes the output shorter: dropped
        whitespace, a dropped duplicate, ``-0`` written as ``0``. Equal length means none of them happened.
@@ -114,15 +121,8 @@ def _canonicalize_quickly(json_bytes: bytes) -> bytes | None:
 
     orjson writes no more than MAX_DEPTH levels.
     """
-    try:
-        value = _parse(json_bytes)
-        output = _write(value, None, _SORTED)
-        if output == json_bytes:
-            return output
-        if len(output) == len(json_bytes) and b"\\" not in json_bytes and not _has_float(value):
-            return output
-    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
-        return None  # the slow path says why
+    if len(output) == len(json_bytes) and b"\\" not in json_bytes and not _has_float(value):
+        return output
     return json_bytes if _DECIMAL_MEMBER.split(json_bytes) == _DECIMAL_MEMBER.split(output) else None
 
 
