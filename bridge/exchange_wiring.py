@@ -8,7 +8,7 @@ from bridge.keys.decryption import DecryptionKeys
 from bridge.node_keys import Signer
 from bridge.services.abuse import Limits
 from bridge.services.consent import ConsentRules
-from bridge.services.decision import ApprovalRules
+from bridge.services.decision import ApprovalRules, EmergencyRules
 from bridge.services.erasure import ErasureService
 from bridge.services.exchange_parts import ExchangeTerms, assemble_exchange
 from bridge.services.localisation import LocalisationClient, LocalisationIndex
@@ -40,7 +40,7 @@ def add_exchange(parts: dict[str, Any]) -> None:
         if settings.consent.signature_anchors
         else None,
         base_url=settings.node.endpoint.rstrip("/") + FHIR_PATH,
-        emergency_roles=frozenset(exchange.emergency_roles),
+        emergency=EmergencyRules(frozenset(exchange.emergency_roles), exchange.emergency_copies_days or None),
         limits=Limits(exchange.member_requests, exchange.practitioner_requests, exchange.suspicious_failures),
         pseudonyms_per_day=exchange.pseudonyms_per_day,
         approval=ApprovalRules(frozenset(exchange.approval_purposes), exchange.approval_sensitive),

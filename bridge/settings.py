@@ -202,8 +202,9 @@ class ExchangeSettings(_Section):
 
     ``approval_purposes``: purposes of use for which a person here is asked before anything is released;
     ``approval_sensitive``: the same for sensitive information. ``ledger_cache_seconds``: how old what the ledger last
-    said may be for a decision about treatment while it does not answer. ``page_records``, ``page_bytes``: how large one
-    page of a release may be.
+    said may be for a decision about treatment while it does not answer. ``emergency_copies_days``: how long copies of
+    what left in an emergency may be kept (0: no limit). ``page_records``, ``page_bytes``: how large one page of a
+    release may be.
     """
 
     authority: str
@@ -211,6 +212,7 @@ class ExchangeSettings(_Section):
     scope: str
     private_networks: tuple[str, ...]
     emergency_roles: tuple[str, ...]
+    emergency_copies_days: int = Field(ge=0, le=3660)
     member_requests: int = Field(ge=1)
     practitioner_requests: int = Field(ge=1)
     suspicious_failures: int = Field(ge=1)

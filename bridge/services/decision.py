@@ -31,6 +31,7 @@ EMERGENCY_PURPOSES = frozenset({"TREAT", "ETREAT", "BTG"})
 EMERGENCY_REASONS = frozenset({"ETREAT", "BTG", "UNCONSCIOUS", "LIFE-THREATENING", "MASS-CASUALTY"})
 """Why the patient could not be asked; the first two are v3-ActReason codes, the others this consortium's."""
 EMERGENCY_ROLES = frozenset({"physician", "nurse", "emergency-physician"})
+EMERGENCY_COPIES_DAYS = 30  # until the review of an emergency is long over, and the patient could be asked
 ROLES = EMERGENCY_ROLES | {
     *("pharmacist", "technician", "midwife", "therapist", "clerk", "administrator", "researcher", "payer-clerk"),
     *("public-health", "patient", "system"),
@@ -166,6 +167,7 @@ class Decision:
     """The outcome. ``rule`` names what decided, for the holder's audit; ``scope`` is set when permitted.
 
     ``considered`` lists each grant that was looked at with what it lacked ("covers" for the one that permits).
+    ``copies_days``: how long the recipient may keep copies; None for as long as its own rules say.
     """
 
     permit: bool
@@ -174,11 +176,20 @@ class Decision:
     grant: GrantFacts | None = None
     scope: Scope | None = None
     considered: tuple[tuple[str, str], ...] = ()
+    copies_days: int | None = None
 
     def explained(self) -> str:
         """Return the decision in one line for the audit trail: the rule, and what became of each grant."""
         looked = "; ".join(f"grant {grant}: {lacking}" for grant, lacking in self.considered[:MAX_EXPLAINED])
         return f"{'permitted' if self.permit else 'denied'}: {self.rule}" + (f" ({looked})" if looked else "")
+
+
+@dataclass(frozen=True, slots=True)
+class EmergencyRules:
+    """Emergency access at this holder: the roles that may, and how many days copies may be kept (None: no limit)."""
+
+    roles: frozenset[str] = EMERGENCY_ROLES
+    copies_days: int | None = EMERGENCY_COPIES_DAYS
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +218,7 @@ def decide(
     holds_records: bool,
     grants: Sequence[GrantFacts],
     now: int,
-    emergency_roles: frozenset[str] = EMERGENCY_ROLES,
+    emergency: EmergencyRules | None = None,
 ) -> Decision:
     """Decide a request. ``member`` is the ledger's record of the requester, ``now`` Unix seconds (the newest known)."""
     if member is None:
@@ -221,21 +232,21 @@ def decide(
     if asked.role and asked.role not in ROLES:
         return _deny("role-unknown")
     if asked.emergency is not None:
-        return _decide_emergency(asked, emergency_roles)
+        return _decide_emergency(asked, emergency or EmergencyRules())
     return _decide_by_grant(asked, grants, now)
 
 
-def _decide_emergency(asked: AskedFor, roles: frozenset[str]) -> Decision:
+def _decide_emergency(asked: AskedFor, rules: EmergencyRules) -> Decision:
     if asked.emergency not in EMERGENCY_REASONS:
         return _deny("emergency-reason-unknown")
     if asked.purpose not in EMERGENCY_PURPOSES:
         return _deny("emergency-purpose")
     if not MIN_REASON_CHARACTERS <= len(asked.reason.strip()) <= MAX_REASON_CHARACTERS:
         return _deny("emergency-text")
-    if asked.role not in roles:
+    if asked.role not in rules.roles:
         return _deny("emergency-role")
     scope = Scope(asked.categories, frozenset(), emergency=True)
-    return Decision(True, "emergency", "emergency", scope=scope)
+    return Decision(True, "emergency", "emergency", scope=scope, copies_days=rules.copies_days)
 
 
 def _decide_by_grant(asked: AskedFor, grants: Sequence[GrantFacts], now: int) -> Decision:
@@ -249,7 +260,7 @@ def _decide_by_grant(asked: AskedFor, grants: Sequence[GrantFacts], now: int) ->
         considered.append((grant.id, lacking or "covers"))
         if lacking is None:
             scope = _scope(asked, grant)
-            return Decision(True, "grant", "grant", grant, scope, tuple(considered))
+            return Decision(True, "grant", "grant", grant, scope, tuple(considered), grant.copies_days)
         if passed > rank:
             nearest, rank = lacking, passed
     return Decision(False, nearest, considered=tuple(considered))

@@ -11,7 +11,7 @@ from bridge.services.abuse import AbuseWatch, Limits
 from bridge.services.approvals import Approvals
 from bridge.services.confirmation import Confirmations
 from bridge.services.consent import ConsentRules, ConsentService
-from bridge.services.decision import EMERGENCY_ROLES, ApprovalRules
+from bridge.services.decision import ApprovalRules, EmergencyRules
 from bridge.services.exchange import ExchangeService
 from bridge.services.ledger_events import LedgerEvents
 from bridge.services.ledger_facts import LedgerFacts
@@ -61,7 +61,7 @@ class ExchangeTerms:
     base_url: str
     consent: ConsentRules = field(default_factory=ConsentRules)
     signature_anchors: Path | None = None
-    emergency_roles: frozenset[str] = EMERGENCY_ROLES
+    emergency: EmergencyRules = field(default_factory=EmergencyRules)
     limits: Limits = field(default_factory=Limits)
     pseudonyms_per_day: int = DAILY_QUOTA
     approval: ApprovalRules = field(default_factory=ApprovalRules)
@@ -173,7 +173,7 @@ def assemble_exchange(
         node=node,
         events=events,
         audit=audit,
-        emergency_roles=terms.emergency_roles,
+        emergency=terms.emergency,
         approval=terms.approval,
         clock=clock,
     )

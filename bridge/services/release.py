@@ -35,10 +35,10 @@ from bridge.services import access_request
 from bridge.services.access_request import SignedRequest
 from bridge.services.audit_event import SERIOUS_FAILURE, SUCCESS, ExchangeFacts, Party
 from bridge.services.decision import (
-    EMERGENCY_ROLES,
     ApprovalRules,
     AskedFor,
     Decision,
+    EmergencyRules,
     GrantFacts,
     decide,
 )
@@ -103,14 +103,14 @@ class ReleaseService:
         node: Party,
         events: LedgerEvents,
         audit: AuditService,
-        emergency_roles: frozenset[str] = EMERGENCY_ROLES,
+        emergency: EmergencyRules | None = None,
         approval: ApprovalRules | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine, self._store, self._reviews, self._approvals = engine, store, reviews, approvals
         self._sealer, self._consent, self._patients, self._ledger = sealer, consent, patients, facts
         self._chain_id, self._node, self._events, self._audit = chain_id, node, events, audit
-        self._clock, self._emergency_roles, self._approval = clock, emergency_roles, approval or ApprovalRules()
+        self._clock, self._emergency, self._approval = clock, emergency, approval or ApprovalRules()
 
     def answer(self, raw: bytes, caller: str) -> Answer:
         """Answer one signed request.
@@ -223,7 +223,7 @@ class ReleaseService:
             holds_records=bool(patients),
             grants=facts,
             now=reading.time,
-            emergency_roles=self._emergency_roles,
+            emergency=self._emergency,
         )
         return decision, patients
 
@@ -333,7 +333,7 @@ class ReleaseService:
         recipient_key = live_key(member, "encrypt", now)
         if recipient_key is None or decision.scope is None:
             raise DisclosureRefused("no-encryption-key", "the requester has no live encryption key on the ledger")
-        days = decision.grant.copies_days if decision.grant else None
+        days = decision.copies_days
         header = {
             "request": asked.id,
             "holder": self._node.id,

@@ -14,6 +14,7 @@ from anchor.errors import ChainUnavailable
 from anchor.receipt import commitment
 from bridge.errors import Conflict, DisclosureRefused, InvalidRequest, NotFound
 from bridge.services.audit_event import Party
+from bridge.services.decision import EMERGENCY_COPIES_DAYS, EmergencyRules
 from tests.exchange_world import AUTHORITY, NAME, PERSON, A, B, World, observation, patient
 
 OFFICER = Party("officer", "隐私专员")
@@ -134,7 +135,7 @@ def test_an_outcome_waits_for_a_ledger_that_does_not_answer(world: World) -> Non
 
 def test_roles_that_may_are_the_settings(world: World) -> None:
     release = world[A].parts.exchange._release  # type: ignore[attr-defined]
-    release._emergency_roles = frozenset({"emergency-physician"})
+    release._emergency = EmergencyRules(frozenset({"emergency-physician"}))
     (refused,) = world.lookup(emergency="BTG", reason="抢救病人", role="physician").holders
     assert refused.code == "not-permitted"
     emergency(world, role="emergency-physician")
@@ -159,6 +160,25 @@ def test_an_emergency_reads_and_does_not_last(world: World) -> None:
     world.tick(3600)
     with pytest.raises(PeerRejected):
         post(A, REQUEST_PATH, sent[-1])
+
+
+def test_copies_of_an_emergency_are_removed_when_their_time_is_over(world: World) -> None:
+    request = emergency(world)
+    received = world[B].records.read("Provenance", f"received-{request}").resource()
+    assert received["extension"][0]["url"].endswith("copies-kept-until")
+    copies = world[B].scalars("SELECT count(*) FROM resource_version WHERE type = 'Observation' AND length(sealed) > 0")
+    assert copies == [1]
+    world.tick(EMERGENCY_COPIES_DAYS * 86_400)
+    assert world[B].copies.expire() == 1
+    left = world[B].scalars("SELECT count(*) FROM resource_version WHERE type = 'Observation' AND length(sealed) > 0")
+    assert left == [0]
+
+
+def test_copies_of_an_emergency_stay_where_the_holder_sets_no_limit(world: World) -> None:
+    world[A].parts.exchange._release._emergency = EmergencyRules(copies_days=None)  # type: ignore[attr-defined]
+    emergency(world)
+    world.tick(EMERGENCY_COPIES_DAYS * 86_400)
+    assert world[B].copies.expire() == 0
 
 
 def test_nothing_of_it_is_on_the_ledger(world: World) -> None:
