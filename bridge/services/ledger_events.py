@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import Engine, Table, bindparam, insert, select, update
 
 from anchor import canonical
-from anchor.errors import AnchorError, ChainError, ChainUnavailable, TransactionRejected
+from anchor.errors import ChainError, ChainUnavailable, TransactionRejected
 from anchor.transaction import Code
 from bridge.storage.database import read_transaction, write_transaction
 from bridge.storage.exchange import LedgerGap
@@ -128,12 +128,12 @@ class LedgerEvents:
 
     def _bounded(self, type: str, body: Mapping[str, Any]) -> TransactionResult:
         """Submit in a thread of its own and wait for the answer no longer than the bound."""
-        answer: queue.SimpleQueue[TransactionResult | AnchorError] = queue.SimpleQueue()
+        answer: queue.SimpleQueue[TransactionResult | Exception] = queue.SimpleQueue()
 
         def submit() -> None:
             try:
                 answer.put(self._submitter.submit(type, body))
-            except AnchorError as error:
+            except Exception as error:  # noqa: BLE001 - raised below, where the caller waits
                 answer.put(error)
 
         threading.Thread(target=submit, name=f"ledger {type}", daemon=True).start()
@@ -142,7 +142,7 @@ class LedgerEvents:
         except queue.Empty:
             self._facts.went_silent()
             raise ChainUnavailable("the ledger did not answer within the configured bound") from None
-        if isinstance(outcome, AnchorError):
+        if isinstance(outcome, Exception):
             raise outcome
         return outcome
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from anchor.errors import ChainUnavailable
 from bridge.services.ledger_facts import DEFAULT_MAX_AGE_SECONDS, LedgerFacts
@@ -153,3 +154,18 @@ def test_facts_are_shared_bounded_and_forgotten(world: World) -> None:
 class Deaf:
     def state(self, key: str) -> Any:
         raise ChainUnavailable(key)
+
+
+def test_a_fault_of_ones_own_database_is_told_at_once_and_not_taken_for_the_ledgers_silence(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = world[A]
+
+    def full(*_: Any, **__: Any) -> Any:
+        raise OperationalError("UPDATE", {}, Exception("disk is full"))
+
+    monkeypatch.setattr(site.submitter, "submit", full)
+    with pytest.raises(OperationalError):
+        site.parts.events.commit("access.deny", {"request": "r", "reason": "x"}, may_queue=True)
+    assert not site.facts.silent
+    assert site.parts.events.gaps() == []
