@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from asn1crypto import cms, x509
+from asn1crypto import core, x509
 
 from anchor.errors import AnchorError
 from anchor.gm import PrivateKey, PublicKey
@@ -19,15 +19,21 @@ from bridge.pki.gm_certificates import GmCertificate, parse
 from bridge.pki.gm_structures import (
     OID_DATA,
     OID_SIGNED,
-    OID_SM2_SIGN,
-    OID_SM3,
+    SM3_ALGORITHM,
+    VERSION_1,
     SignedInfo,
-    der_signature,
+    object_id,
     raw_signature,
+    sequence,
+    set_of,
+    signer_info,
+    tagged,
 )
 
 MAX_SIGNED_DATA_BYTES = 64 * 1024
 MAX_CERTIFICATES = 4
+
+_SIGNED_DATA, _CONTENT_INFO = object_id(OID_SIGNED), sequence(object_id(OID_DATA))
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,20 +93,13 @@ def read_detached(der: bytes) -> DetachedSignature:
 
 
 def _written(parts: DetachedSignature) -> bytes:
-    data = {
-        "version": 1,
-        "digest_algorithms": [{"algorithm": OID_SM3}],
-        "content_info": {"content_type": OID_DATA},
-        "signer_infos": [
-            {
-                "version": 1,
-                "issuer_and_serial": cms.IssuerAndSerialNumber({"issuer": parts.issuer, "serial_number": parts.serial}),
-                "digest_algorithm": {"algorithm": OID_SM3},
-                "digest_encryption_algorithm": {"algorithm": OID_SM2_SIGN},
-                "encrypted_digest": der_signature(parts.signature),
-            }
-        ],
-    }
-    if parts.certificates:
-        data["certificates"] = [x509.Certificate.load(each.der) for each in parts.certificates]
-    return bytes(SignedInfo({"content_type": OID_SIGNED, "content": data}).dump())
+    name = sequence(parts.issuer.dump(), core.Integer(parts.serial).dump())
+    certificates = b"".join(sorted(each.der for each in parts.certificates))  # the order that DER gives a SET OF
+    data = sequence(
+        VERSION_1,
+        set_of(SM3_ALGORITHM),
+        _CONTENT_INFO,
+        tagged(0, certificates, constructed=True) if certificates else b"",
+        set_of(signer_info(name, parts.signature)),
+    )
+    return sequence(_SIGNED_DATA, tagged(0, data, constructed=True))

@@ -21,6 +21,8 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from asn1crypto import core
+
 from anchor import gm
 from anchor.errors import AnchorError
 from bridge.errors import PeerRejected
@@ -28,20 +30,28 @@ from bridge.pki.gm_structures import (
     OID_DATA,
     OID_SIGNED_AND_ENVELOPED,
     OID_SM2_ENCRYPT,
-    OID_SM2_SIGN,
-    OID_SM3,
     OID_SM4_GCM,
+    SM3_ALGORITHM,
+    VERSION_1,
     ContentInfo,
     GcmParameters,
     KeyName,
-    der_signature,
+    object_id,
+    octets,
     raw_signature,
+    sequence,
+    set_of,
+    signer_info,
+    tagged,
 )
 
 NONCE_BYTES = 12
 TAG_BYTES = 16
 KEY_BYTES = 16
 MAX_ENVELOPE_BYTES = 256 * 1024 * 1024  # a release is held in memory on both sides; a larger record must be limited
+
+_SIGNED_AND_ENVELOPED, _DATA, _SM4_GCM = (object_id(each) for each in (OID_SIGNED_AND_ENVELOPED, OID_DATA, OID_SM4_GCM))
+_KEY_ENCRYPTION, _TAG_LENGTH = sequence(object_id(OID_SM2_ENCRYPT)), core.Integer(TAG_BYTES).dump()
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,34 +126,15 @@ class _Parts:
 
     def write(self) -> bytes:
         """Return the envelope of these parts."""
-        parameters = GcmParameters({"nonce": self.nonce, "icv_len": TAG_BYTES})
-        data = {
-            "version": 1,
-            "recipient_infos": [
-                {
-                    "version": 1,
-                    "issuer_and_serial": self.recipient.asn1(),
-                    "key_encryption_algorithm": {"algorithm": OID_SM2_ENCRYPT},
-                    "encrypted_key": self.encrypted_key,
-                }
-            ],
-            "digest_algorithms": [{"algorithm": OID_SM3}],
-            "encrypted_content_info": {
-                "content_type": OID_DATA,
-                "content_encryption_algorithm": {"algorithm": OID_SM4_GCM, "parameters": parameters},
-                "encrypted_content": self.encrypted,
-            },
-            "signer_infos": [
-                {
-                    "version": 1,
-                    "issuer_and_serial": self.signer.asn1(),
-                    "digest_algorithm": {"algorithm": OID_SM3},
-                    "digest_encryption_algorithm": {"algorithm": OID_SM2_SIGN},
-                    "encrypted_digest": der_signature(self.signature),
-                }
-            ],
-        }
-        return bytes(ContentInfo({"content_type": OID_SIGNED_AND_ENVELOPED, "content": data}).dump())
+        parameters = sequence(octets(self.nonce), _TAG_LENGTH)
+        data = sequence(
+            VERSION_1,
+            set_of(sequence(VERSION_1, self.recipient.der(), _KEY_ENCRYPTION, octets(self.encrypted_key))),
+            set_of(SM3_ALGORITHM),
+            sequence(_DATA, sequence(_SM4_GCM, parameters), tagged(0, self.encrypted, constructed=False)),
+            set_of(signer_info(self.signer.der(), self.signature)),
+        )
+        return sequence(_SIGNED_AND_ENVELOPED, tagged(0, data, constructed=True))
 
 
 def _read(envelope: bytes) -> _Parts:

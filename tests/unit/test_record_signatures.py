@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from asn1crypto import x509
+from asn1crypto import cms, x509
 from fhir.resources.R4B import get_fhir_model_class
 from gmssl import sm2
 
@@ -21,7 +21,15 @@ from anchor.gm import PrivateKey, sm3
 from anchor.trust import Trust
 from bridge.errors import CertificateInvalid
 from bridge.pki import gm_certificates as gm
-from bridge.pki.gm_structures import gm_ca_name
+from bridge.pki.gm_structures import (
+    OID_DATA,
+    OID_SIGNED,
+    OID_SM2_SIGN,
+    OID_SM3,
+    SignedInfo,
+    Sm2Signature,
+    gm_ca_name,
+)
 from bridge.pki.practitioners import PractitionerKey
 from bridge.pki.signed_data import read_detached, sign_detached
 from bridge.services.record_signature import signed_provenance, statement, targets_of, verify_provenance
@@ -201,3 +209,29 @@ def test_an_independent_implementation_verifies_it() -> None:
     found = read_detached(base64.b64decode(provenance["signature"][0]["data"]))
     assert f"{found.serial:016x}" == OLD.public_key.key_id
     assert sm2.CryptSM2("", OLD.public_key.to_bytes().hex()[2:]).verify_with_sm3(found.signature.hex(), content)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2], ids=["no certificate", "one", "two"])
+def test_it_is_the_encoding_that_the_standards_structure_has(count: int) -> None:
+    """What is put together of encoded elements is what asn1crypto writes of GM/T 0010's SignedData."""
+    certificates = [certificate(DOCTOR), ISSUING][:count]
+    issuer, serial = gm_ca_name(CHAIN), int(OLD.public_key.key_id, 16)
+    der = sign_detached(RECORD, key=OLD, issuer=issuer, serial=serial, certificates=certificates)
+    signature = SignedInfo.load(der, strict=True)["content"]["signer_infos"][0]["encrypted_digest"].native
+    built = {
+        "version": 1,
+        "digest_algorithms": [{"algorithm": OID_SM3}],
+        "content_info": {"content_type": OID_DATA},
+        "signer_infos": [
+            {
+                "version": 1,
+                "issuer_and_serial": cms.IssuerAndSerialNumber({"issuer": issuer, "serial_number": serial}),
+                "digest_algorithm": {"algorithm": OID_SM3},
+                "digest_encryption_algorithm": {"algorithm": OID_SM2_SIGN},
+                "encrypted_digest": Sm2Signature(Sm2Signature.load(signature).native).dump(),
+            }
+        ],
+    }
+    if certificates:
+        built["certificates"] = [x509.Certificate.load(each.der) for each in certificates]
+    assert SignedInfo({"content_type": OID_SIGNED, "content": built}).dump() == der

@@ -5,13 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from asn1crypto import cms
 from gmssl import sm2, sm4
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from anchor.gm import PrivateKey, PublicKey
 from bridge.errors import PeerRejected
-from bridge.pki.gm_structures import KeyName
+from bridge.pki.gm_structures import (
+    OID_DATA,
+    OID_SIGNED_AND_ENVELOPED,
+    OID_SM2_ENCRYPT,
+    OID_SM2_SIGN,
+    OID_SM3,
+    OID_SM4_GCM,
+    ContentInfo,
+    GcmParameters,
+    KeyName,
+    Sm2Signature,
+    gm_ca_name,
+)
 from bridge.services.envelope import Opened, open_envelope, seal
 
 CHAIN = "test-chain"
@@ -177,3 +190,48 @@ def test_an_independent_implementation_reads_it() -> None:
     signer_public = SIGNER.public_key.to_bytes().hex()[2:]
     assert sm2.CryptSM2("", signer_public).verify_with_sm3(r + s, CONTENT)
     assert not sm2.CryptSM2("", signer_public).verify_with_sm3(r + s, CONTENT + b" ")
+
+
+@pytest.mark.parametrize("size", [0, 1, 111, 127, 128, 255, 256, 65_535, 65_536])
+def test_it_is_the_encoding_that_the_standards_structures_have(size: int) -> None:
+    """What is put together of encoded elements is what asn1crypto writes of the structures of GM/T 0010."""
+    envelope = sealed(bytes(size))
+    data = ContentInfo.load(envelope, strict=True)["content"]
+    recipient, info, signer = data["recipient_infos"][0], data["encrypted_content_info"], data["signer_infos"][0]
+    parameters = info["content_encryption_algorithm"]["parameters"].parse(GcmParameters)
+    signature = Sm2Signature.load(signer["encrypted_digest"].native).native
+    built = {
+        "version": 1,
+        "recipient_infos": [
+            {
+                "version": 1,
+                "issuer_and_serial": named(RECIPIENT),
+                "key_encryption_algorithm": {"algorithm": OID_SM2_ENCRYPT},
+                "encrypted_key": recipient["encrypted_key"].native,
+            }
+        ],
+        "digest_algorithms": [{"algorithm": OID_SM3}],
+        "encrypted_content_info": {
+            "content_type": OID_DATA,
+            "content_encryption_algorithm": {
+                "algorithm": OID_SM4_GCM,
+                "parameters": GcmParameters({"nonce": parameters["nonce"].native, "icv_len": 16}),
+            },
+            "encrypted_content": info["encrypted_content"].native,
+        },
+        "signer_infos": [
+            {
+                "version": 1,
+                "issuer_and_serial": named(SIGNER),
+                "digest_algorithm": {"algorithm": OID_SM3},
+                "digest_encryption_algorithm": {"algorithm": OID_SM2_SIGN},
+                "encrypted_digest": Sm2Signature(signature).dump(),
+            }
+        ],
+    }
+    assert ContentInfo({"content_type": OID_SIGNED_AND_ENVELOPED, "content": built}).dump() == envelope
+
+
+def named(key: PrivateKey) -> cms.IssuerAndSerialNumber:
+    serial = int(key.public_key.key_id, 16)
+    return cms.IssuerAndSerialNumber({"issuer": gm_ca_name(CHAIN), "serial_number": serial})
