@@ -17,8 +17,18 @@ __all__ = ["FORMATS", "ConversionResult", "Issue", "SourceProfile", "convert", "
 FORMATS = ("hl7v2", "cda", "csv", "tabular", "xlsx", "action", "fhir")
 """Formats that :func:`convert` takes; "csv" and "tabular" are one. "auto" looks at the bytes."""
 
+_HEAD_BYTES = 1024
+"""How much of a file is looked at to tell its format: comments and declarations may stand before a root element."""
+
 _BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 _ACTION_ROOT = re.compile(rb"(?:<\?[^>]*\?>\s*|<!--.*?-->\s*)*<(?:[\w.-]+:)?(?:Envelope|Request)[\s/>]", re.DOTALL)
+# The root of a message in XML has the name of its structure (ADT_A01, ACK), or Mirth Connect's; those of V3 are longer.
+_HL7V2_ROOT = re.compile(
+    rb"(?:<\?[^>]*\?>\s*|<!--.*?-->\s*|<!DOCTYPE[^>\[]*(?:\[.*?\]\s*)?>\s*)*"
+    rb"<(?:[\w.-]+:)?(?:HL7Message|ACK|[A-Z][A-Z0-9]{2}_[A-Z][A-Z0-9]{2})[\s/>]",
+    re.DOTALL,
+)
+_HL7V2_NAMESPACE = b"urn:hl7-org:v2xml"
 _OFFICE_STARTS = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0")
 _HL7V2_STARTS = (b"MSH", b"FHS", b"BHS")
 
@@ -85,11 +95,11 @@ def messages(raw: bytes, format: str = "hl7v2") -> Iterator[bytes]:
 def detect_format(raw: bytes) -> str:
     """The format that the first bytes look like.
 
-    "hl7v2" for an MSH, FHS, BHS or MLLP start, "action" for a SOAP envelope or a Request, "cda" for any other XML (the
-    CDA adapter refuses by name what is none), "xlsx" for an archive as Office writes it, "fhir" for a JSON object,
-    otherwise "csv".
+    "hl7v2" for an MSH, FHS, BHS or MLLP start and for its XML encoding, "action" for a SOAP envelope or a Request,
+    "cda" for any other XML (the CDA adapter refuses by name what is none), "xlsx" for an archive as Office writes it,
+    "fhir" for a JSON object, otherwise "csv".
     """
-    head = raw[:256]
+    head = raw[:_HEAD_BYTES]
     if head.startswith(_OFFICE_STARTS):
         return "xlsx"
     for mark in _BOMS:
@@ -98,5 +108,7 @@ def detect_format(raw: bytes) -> str:
     if head.startswith(_HL7V2_STARTS):
         return "hl7v2"
     if head.startswith(b"<"):
+        if _HL7V2_NAMESPACE in head or _HL7V2_ROOT.match(head):
+            return "hl7v2"
         return "action" if _ACTION_ROOT.match(head) else "cda"
     return "fhir" if head.startswith(b"{") else "csv"

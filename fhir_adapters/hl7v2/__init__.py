@@ -1,4 +1,4 @@
-"""HL7 v2 (2.1 to 2.9, ER7) to FHIR R4: ADT and ORU messages to transaction Bundles.
+"""HL7 v2 (2.1 to 2.9, ER7 or XML) to FHIR R4: ADT and ORU messages to transaction Bundles.
 
     messages(raw)            a file, batch or MLLP dump -> single messages
     convert(raw, profile)    one message -> ConversionResult
@@ -13,7 +13,6 @@ import re
 from dataclasses import replace
 
 from fhir_adapters.bundle_entry import entry
-from fhir_adapters.errors import UnsupportedMessage
 from fhir_adapters.hl7v2 import local_fields
 from fhir_adapters.hl7v2.charset import Decoded, decode
 from fhir_adapters.hl7v2.context import Conversion, Json
@@ -70,8 +69,6 @@ def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResul
         )
         text = _CONTROL.sub("", text)
     digest = source_digest(raw)
-    if text.startswith("<"):
-        raise UnsupportedMessage("HL7 v2 in XML is not read, only its own encoding (ER7)", "MSH")
     message = parse(text)
     replaced = local_fields.move(message, chosen.local_fields) if chosen.local_fields else []
     header = from_segments(message, decoded, ordered=False)

@@ -65,6 +65,7 @@ _UNMARKED = (  # what "MSH" looks like in the wide encodings without a mark
     (b"M\x00S\x00H\x00", "utf_16_le"),
     (b"\x00M\x00S\x00H", "utf_16_be"),
 )
+_XML = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\x0b\r\n\t \0]*<")
 _LINE_END = re.compile(rb"[\r\n]")
 _CHINESE = re.compile("[\u3000-\u9fff]")
 _SEPARATORS = str.maketrans("", "", " -_/")
@@ -101,16 +102,26 @@ def wide_or_marked(raw: bytes) -> tuple[str, int] | None:
     return None
 
 
+def begins_xml(raw: bytes) -> bool:
+    """Whether bytes begin as XML does: with an angle bracket, after any byte order mark and blanks."""
+    return _XML.match(raw) is not None
+
+
 def decode(raw: bytes, default: str) -> Decoded:
-    """Read one message's bytes as text.
+    """Read one message's bytes as text: ER7, into which a message in XML is put.
 
     Args:
-        raw: the message, beginning with its header or a byte order mark.
+        raw: the message, beginning with its header, an XML element or declaration, or a byte order mark.
         default: the site's character set, by any name of ``codec_for``; "" for none.
 
     Raises:
         DecodeError: no candidate reads the bytes without loss.
+        ParseError: XML that is no message.
     """
+    if not raw.startswith(b"MSH") and begins_xml(raw):
+        from fhir_adapters.hl7v2 import xml_encoding  # loads libxml2, which ER7 never needs
+
+        return xml_encoding.decode(raw, default)
     marked = None if raw.startswith(b"MSH") else wide_or_marked(raw)
     if marked is not None:
         codec, length = marked

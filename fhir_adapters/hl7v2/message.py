@@ -45,6 +45,7 @@ DOUBLED = "^~\\\\&"
 NULL = '""'
 """The HL7 null (2.5.3.2): the sender says that there is no value. A resource is sent whole, so it is left out."""
 
+_SEPARATORS = "^~&"
 _SEGMENT_LINE = re.compile(r"[A-Z][A-Z0-9]{2}(?=\||$)")
 _USUAL = frozenset(
     "AL1 DG1 EVN FT1 IN1 IN2 MRG NK1 NTE OBR OBX ORC PD1 PID PR1 PV1 PV2 RXA RXE RXR SFT SPM TQ1 TXA".split()  # noqa: SIM905
@@ -68,27 +69,31 @@ class Segment:
         """How many fields were sent; those after it are padding."""
 
     def take(self, number: int) -> str:
-        """Read field ``number`` once: its raw text, "" when absent or null. It then counts as carried over."""
+        """Read field ``number`` once: its raw text, "" when absent, null or delimiters alone. It then counts as carried
+        over.
+        """
         fields = self.fields
         value = fields[number]
         if value:
             fields[number] = ""
-            if value == NULL:
+            if value == NULL or (value[0] in _SEPARATORS and not value.strip(_SEPARATORS)):
                 return ""
         return value
 
     def peek(self, number: int) -> str:
         """Field ``number`` without taking it."""
         value = self.fields[number]
-        return "" if value == NULL else value
+        return "" if value == NULL or not value.strip(_SEPARATORS) else value
 
     def where(self, number: int) -> str:
         """The place of a field for issues: ``OBX[3]-5``; ``OBX[3]`` for field 0, the segment itself."""
         return f"{self.name}[{self.index}]-{number}" if number else f"{self.name}[{self.index}]"
 
     def left(self) -> Iterator[int]:
-        """Numbers of the fields that hold a value and that nobody took."""
-        return (number for number, value in enumerate(self.fields) if value and value != NULL)
+        """Numbers of the fields that hold a value, not delimiters alone, and that nobody took."""
+        return (
+            number for number, value in enumerate(self.fields) if value and value != NULL and value.strip(_SEPARATORS)
+        )
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""A file into messages: several messages, FHS/BHS batches, MLLP-framed dumps, any line end, byte order marks.
+"""A file into messages: several messages, FHS/BHS batches, MLLP-framed dumps, any line end, byte order marks, XML.
 
 Works on bytes, because the messages of one file may differ in character set: in every set allowed, CR and LF occur
 only as themselves. Files in UTF-16 or UTF-32 are one character set throughout and are split as text.
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from fhir_adapters.errors import DecodeError
-from fhir_adapters.hl7v2.charset import wide_or_marked
+from fhir_adapters.hl7v2.charset import begins_xml, wide_or_marked
 
 # A message begins where a line (or an MLLP block) begins with MSH and something that can be a field separator.
 _MESSAGE = re.compile(rb"(?:^|(?<=[\r\n\x0b\x1c]))[ \t]*(?=MSH[^A-Za-z0-9\s])")
@@ -29,6 +29,11 @@ def messages(raw: bytes) -> Iterator[bytes]:
     Raises:
         DecodeError: a UTF-16 or UTF-32 file that breaks its encoding.
     """
+    if begins_xml(raw):
+        from fhir_adapters.hl7v2 import xml_encoding  # loads libxml2, which ER7 never needs
+
+        yield from xml_encoding.messages(raw)
+        return
     marked = wide_or_marked(raw)
     if marked is not None and marked[0] != "utf_8":
         yield from _wide(raw, *marked)
@@ -40,8 +45,10 @@ def whole_messages(raw: bytes) -> int:
     """Return how many of a file's first bytes are whole messages: those before the last header that begins in them.
 
     For reading a large file in parts. 0 where more bytes are needed to tell: no further message begins, or the file is
-    in UTF-16 or UTF-32 and has to be split as a whole.
+    XML or in UTF-16 or UTF-32 and has to be split as a whole.
     """
+    if begins_xml(raw):
+        return 0
     marked = wide_or_marked(raw)
     if marked is not None and marked[0] != "utf_8":
         return 0

@@ -14,8 +14,10 @@ from bridge.commands import ingest as command
 from bridge.services import back_load
 from bridge.services.back_load import Bookmarks, Reached, parts
 from bridge.settings import Settings
+from fhir_adapters import hl7v2
 from fhir_adapters.errors import ParseError
 from fhir_adapters.hl7v2 import messages
+from tests.hl7v2_xml import xml_of
 from tests.node_home import adt, make_home
 from tests.unit.test_action_messages import PATIENT, request, soap
 
@@ -50,6 +52,8 @@ def test_a_directory_of_every_kind_is_taken_in_once(
     archive = tmp_path / "archive" / "deeper"
     archive.mkdir(parents=True)
     (archive / "adt.hl7").write_bytes(adt("I1", "I1") + adt("I2", "I2"))
+    (message,) = hl7v2.messages(adt("I3", "I3"))
+    (archive / "adt.xml").write_text(xml_of(message.decode()), "utf-8")
     (archive / "discharge.xml").write_bytes(Path("tests/golden/cda/c0001_summary.xml").read_bytes())
     (archive / "action.xml").write_text(soap(request("PatientInfoRegister", PATIENT)), "utf-8")
     (archive / "patient.csv").write_text(PATIENTS.format(number="00012"), "utf-8")
@@ -58,10 +62,10 @@ def test_a_directory_of_every_kind_is_taken_in_once(
     code, counts, err = call(capsys, archive.parent, "--home", settings.home)
     assert (code, err) == (0, "")
     assert {name: counts[name] for name in ("accepted", "repeated", "refused", "stored", "failed")} == {
-        "accepted": 6, "repeated": 0, "refused": 0, "stored": 6, "failed": 0,
+        "accepted": 7, "repeated": 0, "refused": 0, "stored": 7, "failed": 0,
     }  # fmt: skip
     code, counts, _ = call(capsys, archive.parent, "--home", settings.home)
-    assert (code, counts["accepted"], counts["repeated"], counts["versions"]) == (0, 0, 6, 0)
+    assert (code, counts["accepted"], counts["repeated"], counts["versions"]) == (0, 0, 7, 0)
 
 
 @pytest.mark.parametrize(
