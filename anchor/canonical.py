@@ -16,7 +16,7 @@ import orjson
 
 from anchor.errors import CanonicalError
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "CanonicalError", "Lexeme", "canonicalize", "dump", "load"]
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "CanonicalError", "Lexeme", "Verbatim", "canonicalize", "dump", "load"]
 
 MAX_BYTES = 64 * 1024 * 1024
 """Largest input, bytes: a Bundle with embedded documents fits, and parsing it stays within memory."""
@@ -54,6 +54,15 @@ class Lexeme(float):
         return Lexeme, (self.lexeme,)
 
 
+class Verbatim:
+    """A value whose canonical JSON is at hand (``content``): ``dump`` takes it over as it is, without looking."""
+
+    __slots__ = ("content",)
+
+    def __init__(self, content: bytes) -> None:
+        self.content = content
+
+
 def canonicalize(json_bytes: bytes) -> bytes:
     """Return the canonical form of a JSON text; raises ``CanonicalError`` when it has none.
 
@@ -74,7 +83,8 @@ def canonicalize(json_bytes: bytes) -> bytes:
 def dump(value: Any) -> bytes:
     """Return the canonical JSON of a value built by this program.
 
-    Takes str, int (64 bits), bool, None, lists, tuples, dicts with str keys, and numbers that carry their ``lexeme``.
+    Takes str, int (64 bits), bool, None, lists, tuples, dicts with str keys, numbers that carry their ``lexeme``, and
+    ``Verbatim``.
     Raises ``CanonicalError`` for anything else, above all for a bare float, which has no lexeme to keep.
     """
     if type(value) is not dict or not _SCALARS.issuperset(map(type, value.values())):  # mostly it is flat
@@ -149,6 +159,8 @@ def _encode(value: Any) -> bytes:
 def _as_written(value: object) -> orjson.Fragment:
     if type(value) is Lexeme:  # made of checked text
         return orjson.Fragment(value.lexeme)
+    if type(value) is Verbatim:
+        return orjson.Fragment(value.content)
     lexeme = getattr(value, "lexeme", None)
     if not isinstance(lexeme, str) or not _NUMBER.fullmatch(lexeme):
         raise CanonicalError("the value holds something that JSON cannot carry exactly")
@@ -191,7 +203,7 @@ def _check_levels(level: list[Any]) -> None:
                     continue
                 if kind in (dict, list, tuple):
                     deeper.append(value)
-                elif not isinstance(getattr(value, "lexeme", None), str):
+                elif kind is not Verbatim and not isinstance(getattr(value, "lexeme", None), str):
                     raise CanonicalError("the value holds something that JSON cannot carry exactly")
         level = deeper
 

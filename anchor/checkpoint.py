@@ -22,6 +22,7 @@ import binascii
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from anchor.errors import FormatError, SignatureInvalid
 from anchor.gm import PrivateKey, PublicKey, sm3
@@ -204,6 +205,11 @@ def parse(note: bytes) -> SignedCheckpoint:
     """Read a note; raises ``FormatError`` for anything but the one encoding that ``render`` gives."""
     if len(note) > MAX_NOTE_BYTES:
         raise FormatError(f"a checkpoint is at most {MAX_NOTE_BYTES} bytes")
+    return _parsed(bytes(note))
+
+
+@lru_cache(maxsize=16)  # all receipts of a release lead to the same few notes
+def _parsed(note: bytes) -> SignedCheckpoint:
     try:
         text = note.decode("utf-8")
     except UnicodeDecodeError:

@@ -49,6 +49,8 @@ MAX_STATE_PAIRS = 8192
 GRANT, REQUEST, PERMIT, RELEASE, RECEIVE, REVOKE = "grant", "request", "permit", "release", "receive", "revoke"
 ROLES = (GRANT, REQUEST, PERMIT, RELEASE, RECEIVE, REVOKE)
 """What a disclosure's transactions are there for; ``request`` is an emergency where there is no grant."""
+MAX_ENTRY_BYTES = 4096
+"""Bytes of a log entry: its fields' bounds together, with room to spare."""
 MAX_AMENDMENTS = 256
 """Changes of one grant: one a fortnight for the ten years a grant may last."""
 
@@ -60,6 +62,11 @@ _CHAIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _REF = re.compile(r"[A-Za-z][A-Za-z0-9]{0,63}/[A-Za-z0-9._:/-]{1,200}\Z")
 _SOURCE = re.compile(r"(?:[0-9a-f]{64})?\Z")
 _ADAPTER = re.compile(r"[!-~]{1,100}\Z")
+_PLAIN_ENTRY = re.compile(  # a log entry's one encoding where no text needs an escape: read four times as fast as JSON
+    rb'\{"adapter":"([!#-\[\]-~]{1,100})","digest":"([0-9a-f]{64})","org":"([A-Za-z0-9][A-Za-z0-9._:-]{0,63})",'
+    rb'"ref":"([A-Za-z][A-Za-z0-9]{0,63}/[A-Za-z0-9._:/-]{1,200})",'
+    rb'"salt":"((?:[0-9a-f]{2}){16,64})","source":"((?:[0-9a-f]{64})?)","v":1\}'
+)
 _STATE_KEY = re.compile(r"[!-~]{1,200}\Z")
 _RECORD_FIELDS = ("v", "kind", "chain", "state", "ledger", "entry", "log", "publication")
 _OPTIONAL = ("timestamp", "finality")
@@ -114,7 +121,11 @@ class LogEntry:
     @classmethod
     def parse(cls, content: bytes) -> LogEntry:
         """Read an entry's bytes; raises ``FormatError`` for anything but the one encoding that ``dump`` gives."""
-        entry = cls.read(load(content, 4096, "the log entry"))
+        plain = _PLAIN_ENTRY.fullmatch(content) if len(content) <= MAX_ENTRY_BYTES else None
+        if plain is not None:
+            adapter, digest, org, ref, salt, source = (part.decode("ascii") for part in plain.groups())
+            return cls(org, ref, bytes.fromhex(digest), bytes.fromhex(source), adapter, bytes.fromhex(salt))
+        entry = cls.read(load(content, MAX_ENTRY_BYTES, "the log entry"))
         if entry.dump() != content:
             raise FormatError("the log entry is not canonical JSON")
         return entry
@@ -259,7 +270,7 @@ def dump_receipt(receipt: Receipt) -> bytes:
 
 
 def receipt_value(receipt: Receipt) -> dict[str, Any]:
-    """Return the receipt as JSON values, which receipts of one publication share: they are not to be changed."""
+    """Return the receipt as what ``canonical.dump`` writes; parts that many receipts share are written already."""
     value: dict[str, Any] = {
         "v": VERSION,
         "kind": receipt.kind,
@@ -278,7 +289,7 @@ def receipt_value(receipt: Receipt) -> dict[str, Any]:
         value["finality"] = {"engine": ENGINE, "light_block": light_block}
     if isinstance(receipt, RecordReceipt):
         checkpoint = receipt.log.checkpoint
-        value["entry"] = receipt.entry.value()
+        value["entry"] = canonical.Verbatim(receipt.entry.dump())
         value["log"] = {
             "index": receipt.log.index,
             "proof": [node.hex() for node in receipt.log.proof],
@@ -296,13 +307,14 @@ def receipt_value(receipt: Receipt) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=16)  # the receipts of one release share few publications; each is some kilobytes
-def _committed_value(committed: Committed) -> dict[str, Any]:
-    return {
+def _committed_value(committed: Committed) -> canonical.Verbatim:
+    value = {
         "envelope": canonical.load(committed.envelope),
         "entry": canonical.load(committed.entry),
         "index": committed.index,
         "proof": [node.hex() for node in committed.proof],
     }
+    return canonical.Verbatim(canonical.dump(value))
 
 
 def _state_value(state: StateEvidence) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from sqlalchemy import Engine, Table, select
@@ -121,8 +122,18 @@ class ReceiptService:
 
         ``published`` False: pending ones in any case, for which the ledger is not asked.
         """
-        found = self._entries.find(refs, published=published)
-        return [self._of_entry(logged, stamped=False) for logged in found]
+        made: dict[str, RecordReceipt] = {}  # receipts of one publication differ in the entry and its place only
+        receipts = []
+        for logged in self._entries.find(refs, published=published):
+            like = made.get(logged.tx_id) if logged.tx_id is not None else None
+            if like is None:
+                receipt = self._of_entry(logged, stamped=False)
+            else:
+                receipt = replace(like, entry=logged.entry, log=logged.log)
+            if logged.tx_id is not None:
+                made[logged.tx_id] = receipt
+            receipts.append(receipt)
+        return receipts
 
     def _of_entry(self, logged: Logged, *, stamped: bool) -> RecordReceipt:
         if logged.tx_id is not None:

@@ -39,7 +39,9 @@ MAX_SUPPORTING = 200
 RECEIPT_BYTES = 4096  # what a record's receipt adds to a page, roughly
 MAX_PAGES = 4096  # of one release; each adds the Provenance that signs it to what is disclosed
 
-_REFERENCE = re.compile(r"([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})")
+_REFERENCE = re.compile(  # a quote within a text stands behind a backslash, so this is a member and its whole value
+    rb'(?<!\\)"reference":"(%b)/([A-Za-z0-9\-.]{1,64})"' % "|".join(sorted(SUPPORTING_TYPES)).encode()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,10 @@ class ContentBuilder:
     def _page(self, versions: list[StoredVersion], header: dict[str, Any], now: int, last: bool) -> Content:
         receipts = self._receipts_of([version.ref for version in versions])
         entries = [
-            {"fullUrl": f"{self._base_url}/{version.type}/{version.id}", "resource": version.resource()}
+            {
+                "fullUrl": f"{self._base_url}/{version.type}/{version.id}",
+                "resource": canonical.Verbatim(version.content),
+            }
             for version in versions
         ]
         bundle = {
@@ -142,10 +147,8 @@ class ContentBuilder:
         """Give what a scope covers, then what it refers to and is about no patient."""
         wanted: set[tuple[str, str]] = set()
         for version in self._covered(patients, scope):
-            for reference in references(version.resource()) if len(wanted) < MAX_SUPPORTING else ():
-                match = _REFERENCE.fullmatch(reference)
-                if match and match[1] in SUPPORTING_TYPES:
-                    wanted.add((match[1], match[2]))
+            if len(wanted) < MAX_SUPPORTING:
+                wanted.update(supporting(version.content))
             yield version
         for type, id in sorted(wanted)[:MAX_SUPPORTING]:
             try:
@@ -161,7 +164,7 @@ class ContentBuilder:
     def _covered(self, patients: Iterable[str], scope: Scope) -> Iterator[StoredVersion]:
         for patient in patients:
             for version in self._records.of_subject(f"Patient/{patient}", CATEGORY_OF_TYPE):
-                if covers(scope, version.resource()):
+                if covers(scope, version.values()):
                     yield version
 
     def _publish(self) -> None:
@@ -209,14 +212,6 @@ class ContentBuilder:
             return self._service.records(refs, published=False)
 
 
-def references(value: Any) -> Iterator[str]:
-    """Give every literal reference of a resource."""
-    if isinstance(value, dict):
-        for name, child in value.items():
-            if name == "reference" and isinstance(child, str):
-                yield child
-            else:
-                yield from references(child)
-    elif isinstance(value, list):
-        for child in value:
-            yield from references(child)
+def supporting(content: bytes) -> set[tuple[str, str]]:
+    """Return (type, id) of the ``SUPPORTING_TYPES`` that a resource's canonical JSON refers to, at any depth."""
+    return {(match[1].decode(), match[2].decode()) for match in _REFERENCE.finditer(content)}

@@ -176,3 +176,23 @@ def test_an_entry_is_written_as_canonical_json_writes_it(org: str, adapter: str,
     """The quick form must never differ from the general one by a byte: the leaf hash is made of it."""
     entry = LogEntry(org, f"Patient/{adapter}", bytes(32), b"", adapter, salt)
     assert entry.dump() == canonical.dump(entry.value())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.binary(min_size=32, max_size=32), st.booleans(), st.text(st.characters(min_codepoint=33, max_codepoint=126),
+       min_size=1, max_size=100), st.binary(min_size=16, max_size=64))  # fmt: skip
+def test_an_entry_is_read_as_it_was_written(digest: bytes, converted: bool, adapter: str, salt: bytes) -> None:
+    entry = LogEntry(AUTHORITY, "Patient/1/_history/2", digest, digest if converted else b"", adapter, salt)
+    assert LogEntry.parse(entry.dump()) == entry
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b":1}", b":2}"), (b":1}", b":1} "), (b'"v":', b'"v": '), (b"aa", b"AA"), (b"Patient/1", b"Patient"),
+     (b'"source":""', b'"source":"00"'), (b'"salt":"', b'"salt":"0'), (b'"hl7v2/1.0"', b'"hl7\\u0076"')],
+)  # fmt: skip
+def test_an_entry_of_another_form_is_refused(old: bytes, new: bytes) -> None:
+    content = LogEntry(AUTHORITY, "Patient/1/_history/2", b"\xaa" * 32, b"", "hl7v2/1.0", bytes(16)).dump()
+    assert old in content
+    with pytest.raises(FormatError):
+        LogEntry.parse(content.replace(old, new))

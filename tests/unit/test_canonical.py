@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from anchor import canonical
-from anchor.canonical import MAX_DEPTH, CanonicalError, Lexeme, canonicalize, dump, load
+from anchor.canonical import MAX_DEPTH, CanonicalError, Lexeme, Verbatim, canonicalize, dump, load
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,8 @@ class OwnNumber(float):
         pytest.param([OwnNumber()], b"[0.40]", id="another package's lexeme"),
         pytest.param(-(2**63), b"-9223372036854775808", id="64 bits"),
         pytest.param("", b'""', id="empty text"),
+        pytest.param({"b": [Verbatim(b'{"x":0.40}')], "a": 1}, b'{"a":1,"b":[{"x":0.40}]}', id="written already"),
+        pytest.param(Verbatim(b"[1]"), b"[1]", id="nothing but what is written already"),
     ],
 )
 def test_dump(value: object, expected: bytes) -> None:
