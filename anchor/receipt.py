@@ -233,7 +233,14 @@ Receipt = RecordReceipt | DisclosureReceipt
 
 def parse_receipt(content: bytes) -> Receipt:
     """Read a receipt file; raises ``FormatError`` naming the field that is not of its form."""
-    value = load(content, MAX_RECEIPT_BYTES, "the receipt")
+    return read_receipt(load(content, MAX_RECEIPT_BYTES, "the receipt"))
+
+
+def read_receipt(value: Any) -> Receipt:
+    """Read a receipt from the JSON values that ``canonical.load`` gives; raises ``FormatError`` as ``parse_receipt``.
+
+    How many bytes there were is for the caller to bound (``MAX_RECEIPT_BYTES``).
+    """
     kind = value.get("kind") if isinstance(value, dict) else None
     if kind == "record":
         return _record(value)
@@ -413,7 +420,13 @@ def _grant(value: Any) -> StateEvidence:
 
 
 def _committed(value: Any, what: str) -> Committed:
-    fields = fields_of(value, ("envelope", "entry", "index", "proof"), what)
+    fields_of(value, ("envelope", "entry", "index", "proof"), what)
+    return _read_committed(canonical.dump(value), what)
+
+
+@lru_cache(maxsize=16)  # as for ``_committed_value``: the receipts of one release are read as they were written
+def _read_committed(content: bytes, what: str) -> Committed:
+    fields = canonical.load(content)
     if not isinstance(fields["envelope"], dict) or not isinstance(fields["entry"], dict):
         raise FormatError(f"{what}.envelope and {what}.entry are objects")
     return Committed(

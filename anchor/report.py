@@ -5,8 +5,7 @@ Step names are stable. The numbers only say in which order the steps of one rece
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -81,21 +80,34 @@ class Steps:
     def __init__(self) -> None:
         self._taken: list[Step] = []
 
-    @contextmanager
-    def step(self, name: str) -> Iterator[list[str]]:
+    def step(self, name: str) -> _Taking:
         """Take one step: any ``AnchorError`` inside becomes ``StepFailed``; what is appended becomes its detail."""
-        details: list[str] = []
-        try:
-            yield details
-        except AnchorError as error:
-            unreadable = name in ("trust", "format")
-            raise (InputUnreadable if unreadable else StepFailed)(name, str(error)) from None
-        self._taken.append(Step(len(self._taken) + 1, name, "; ".join(details)))
+        return _Taking(self._taken, name)
 
     @property
     def taken(self) -> tuple[Step, ...]:
         """The steps that held so far."""
         return tuple(self._taken)
+
+
+class _Taking:
+    """One step while it is taken, for ``with``."""
+
+    __slots__ = ("_details", "_name", "_taken")
+
+    def __init__(self, taken: list[Step], name: str) -> None:
+        self._taken, self._name = taken, name
+        self._details: list[str] = []
+
+    def __enter__(self) -> list[str]:
+        return self._details
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            self._taken.append(Step(len(self._taken) + 1, self._name, "; ".join(self._details)))
+        elif isinstance(error, AnchorError):
+            unreadable = self._name in ("trust", "format")
+            raise (InputUnreadable if unreadable else StepFailed)(self._name, str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,7 +74,8 @@ class TrustedParts:
     """Checks the signed parts of receipts against one trust file, each distinct part once.
 
     The receipts of one release share their publication and their ledger checkpoint, and a verdict follows from bytes
-    and trust file alone: only what held is remembered, up to ``MAX_REMEMBERED`` parts. Not for two threads at once.
+    and trust file alone: only what held is remembered, up to ``MAX_REMEMBERED`` parts. Threads may share it: at worst
+    two check the same part.
     """
 
     def __init__(self, trust: Trust) -> None:
@@ -95,6 +96,11 @@ class TrustedParts:
         if checked.checkpoint.integer("time") < latest:
             raise VerificationError("the ledger checkpoint is older than a block it should cover")
         return checked
+
+    def inclusion(self, committed: Committed, checkpoint: Checkpoint) -> None:
+        """Step (2); raises ``VerificationError``."""
+        place = ("inclusion", committed, checkpoint.size, checkpoint.root)
+        self._once(place, lambda: check_inclusion(committed, checkpoint))
 
     def note(self, note: bytes, time: int | None) -> SignedCheckpoint:
         """Return a checkpoint whose every signature holds, by keys that were good at ``time`` (None: when signed).
@@ -139,8 +145,8 @@ def _check_transaction(committed: Committed, trust: Trust) -> CheckedTransaction
     return CheckedTransaction(transaction, entry["height"], time, committed.index)
 
 
-def check_inclusion(committed: Committed, checkpoint: Checkpoint) -> None:
-    """Step (2): the entry is leaf ``index`` of the ledger's log; raises ``VerificationError``."""
+def check_inclusion(committed: Committed, checkpoint: Checkpoint) -> bool:
+    """Step (2): return True when the entry is leaf ``index`` of the ledger's log; raises ``VerificationError``."""
     merkle.verify_inclusion(
         index=committed.index,
         size=checkpoint.size,
@@ -148,6 +154,7 @@ def check_inclusion(committed: Committed, checkpoint: Checkpoint) -> None:
         proof=list(committed.proof),
         root=checkpoint.root,
     )
+    return True
 
 
 def _check_ledger(note: bytes, trust: Trust) -> CheckedLedger:
@@ -222,7 +229,7 @@ def take_ledger_steps(
         details.append(f"{ledger.checkpoint.size} entries, signed by {', '.join(c.org for c in ledger.cosignatures)}")
     with steps.step("inclusion") as details:
         for committed, checked in transactions:
-            check_inclusion(committed, ledger.checkpoint)
+            parts.inclusion(committed, ledger.checkpoint)
             details.append(f"{checked.transaction.type} is entry {committed.index}, block {checked.height}")
     if claimed == "witnessed" or ledger.quorum_missing is None:
         with steps.step("quorum") as details:

@@ -20,11 +20,13 @@ import binascii
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from anchor import canonical
-from anchor.errors import AnchorError, CanonicalError, ChainError, SignatureInvalid
+from anchor.errors import AnchorError, CanonicalError, ChainError, FormatError, SignatureInvalid
 from anchor.gm import PublicKey, sm3
+from anchor.receipt import MAX_RECEIPT_BYTES
 from anchor.verify import ReceiptVerifier
 from bridge.errors import CertificateInvalid, PeerRejected, PeerUnavailable
 from bridge.peer_signature import live_key
@@ -139,7 +141,7 @@ class ReleaseChecks:
         entries, receipts = (payload.get("bundle") or {}).get("entry", []), payload.get("receipts")
         if not isinstance(receipts, list) or not isinstance(entries, list) or len(entries) != len(receipts):
             raise PeerRejected("receipt-missing", "not every record came with its receipt")
-        verifier = None if verified else ReceiptVerifier(self._trust(asked, reading))
+        verifier = None if verified else _verifier(self._trust(asked, reading))
         minimum = "pending" if asked.treatment else "committed"
         records = [
             _check_record(entry, receipt, holder, verifier, minimum)  # (3)
@@ -273,6 +275,11 @@ class ReleaseChecks:
             raise PeerRejected("release-missing", "the holder's statement of the release does not hold") from error
 
 
+@lru_cache(maxsize=2)  # the newest trust file's: what it has found to hold of one release holds of the next
+def _verifier(trust: bytes) -> ReceiptVerifier:
+    return ReceiptVerifier(trust)
+
+
 def _check_record(entry: Any, receipt: Any, holder: str, verifier: ReceiptVerifier | None, minimum: Any) -> Record:
     resource = entry.get("resource") if isinstance(entry, dict) else None
     meta = resource.get("meta") if isinstance(resource, dict) else None
@@ -283,7 +290,9 @@ def _check_record(entry: Any, receipt: Any, holder: str, verifier: ReceiptVerifi
         content, receipt_bytes = canonical.dump(resource), canonical.dump(receipt)
         if verifier is None:
             return resource, ref, content, receipt_bytes, str(receipt["state"])
-        report = verifier.verify(receipt_bytes, resource=content, minimum=minimum)
+        if len(receipt_bytes) > MAX_RECEIPT_BYTES:
+            raise FormatError("a receipt is larger than receipts are")
+        report = verifier.verify_value(receipt, resource=content, minimum=minimum)
     except AnchorError as error:
         step = getattr(error, "step", "format")
         raise PeerRejected("receipt-invalid", f"a record's receipt does not hold (step {step})") from error
