@@ -32,14 +32,16 @@ _AROUND = "\x0b\x1c\r\n \t\ufeff"
 """What may surround a message and means nothing."""
 
 ALWAYS, NEVER, ERROR, SUCCESS = "AL", "NE", "ER", "SU"
+_TABLE_0155 = frozenset((ALWAYS, NEVER, ERROR, SUCCESS))
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerRules:
     """When a sender wants which answer: MSH-15 and MSH-16, HL7 table 0155.
 
-    Both empty is original mode. Where one is given, the other being empty means "never" (2.9.3); a word that is not in
-    the table is taken as "always", for an answer too many is better than a sender who waits.
+    Both empty is original mode, and so is what the table does not know: analyzers of several makers write the kind of
+    result into MSH-16 (0, 1, 2) and wait for AA. Where one is given, the other being empty means "never" (2.9.3), and a
+    word that is not in the table "always", for an answer too many is better than a sender who waits.
     """
 
     accept: str = ""
@@ -50,7 +52,8 @@ class AnswerRules:
         """Return what a header asks for; original mode for a message without a readable one."""
         if header is None:
             return cls()
-        return cls(_rule(header.accept_acknowledgement), _rule(header.application_acknowledgement))
+        rules = _rule(header.accept_acknowledgement), _rule(header.application_acknowledgement)
+        return cls(*rules) if _TABLE_0155.intersection(rules) else cls()
 
     @property
     def enhanced(self) -> bool:

@@ -110,6 +110,7 @@ MODES = [
     pytest.param("SU", "ER", LACKING, ["AE"], id="commit on success only, application on error"),
     pytest.param("NE", "SU", UNMAPPABLE, [], id="an error, and only success wanted"),
     pytest.param("XX", "al", "ADT^A01", ["CA", "AA"], id="an unknown word is always, case does not matter"),
+    pytest.param("", "0", "ADT^A01", ["AA"], id="words of no table: original mode"),
 ]
 
 

@@ -51,6 +51,8 @@ def _practitioner(conv: Conversion, raw: str, segment: Segment, number: int) -> 
     value = conv.text(parts[0])
     system = conv.system(parts[8])
     human = demographics.from_parts(conv, parts[1], parts[2], parts[3], prefix=parts[5], suffixes=(parts[4], parts[6]))
+    if value and not human and _is_name(value):
+        human, value = {"text": value}, ""
     if value:
         own: Json = {}
         kind = conv.text(parts[12]) if len(parts) > 12 else ""
@@ -79,6 +81,11 @@ def _practitioner(conv: Conversion, raw: str, segment: Segment, number: int) -> 
     if parts[7] and parts[7] != NULL:
         conv.not_mapped(segment, number, 8)
     return [resource]
+
+
+def _is_name(text: str) -> bool:
+    """Whether what stands alone where a number belongs is a person's name: words, or letters that no number has."""
+    return (" " in text or not text.isascii()) and not any(each.isdigit() for each in text)
 
 
 def _further(conv: Conversion, parts: list[str], human: Json, segment: Segment, number: int) -> None:

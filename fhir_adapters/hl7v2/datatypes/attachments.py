@@ -49,10 +49,24 @@ def encoded_data(text: str, encoding: str, charset: str) -> str | None:
             return base64.b64encode(bytes.fromhex(compact)).decode()
         if name in ("A", "TEXT", "ASCII"):
             return base64.b64encode(text.encode(charset)).decode()
-        base64.b64decode(compact, validate=True)
+        return _padded(compact)
     except (ValueError, binascii.Error):
         return None
-    return compact
+
+
+def _padded(compact: str) -> str:
+    """Base64 with the padding that some senders leave away. Raises ValueError for what is none.
+
+    What lacked it has to be what its bytes are encoded as: a word of six letters is no base64.
+    """
+    if len(compact) % 4 == 0:
+        base64.b64decode(compact, validate=True)
+        return compact
+    padded = compact.rstrip("=")
+    padded += "=" * (-len(padded) % 4)
+    if base64.b64encode(base64.b64decode(padded, validate=True)).decode() != padded:
+        raise ValueError("not base64")
+    return padded
 
 
 def encapsulated(conv: Conversion, raw: str) -> Json | None:

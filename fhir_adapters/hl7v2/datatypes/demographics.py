@@ -124,7 +124,7 @@ def address(conv: Conversion, raw: str, segment: Segment, number: int) -> Json |
             built["type"] = _ADDRESS_TYPES[kind]
         elif known is None:
             conv.unmapped_code("address-use", segment, number)
-    street = _joined(conv, parts[0])  # SAD: street, its name, the house number
+    street = _street(conv, parts[0])
     lines = [street] if street else []
     if parts[1] or parts[7]:
         lines += [each for each in (conv.text(parts[1]), conv.text(parts[7])) if each]
@@ -141,6 +141,14 @@ def address(conv: Conversion, raw: str, segment: Segment, number: int) -> Json |
     if count > XAD_CARRIED:
         _rest_of_address(conv, parts, built, segment, number)
     return built or None
+
+
+def _street(conv: Conversion, component: str) -> str:
+    """SAD: the whole line, and beside or instead of it the street's name and the house number."""
+    if "&" not in component:
+        return conv.text(component)
+    whole, *pieces = (conv.text(piece) for piece in component.split("&"))
+    return " ".join(each for each in (whole, *(piece for piece in pieces if piece not in whole)) if each)
 
 
 def _joined(conv: Conversion, component: str) -> str:
@@ -203,7 +211,7 @@ def telecom(conv: Conversion, raw: str, segment: Segment, number: int, use: str 
     electronic = parts[3]
     composed = _composed(parts)
     written = parts[11] or parts[0]
-    if "@" in written and not electronic:
+    if "@" in written and electronic in ("", written):
         electronic, written = written, ""
     if written:
         made.append(_point("phone" if system == "email" else system, written, use))

@@ -96,7 +96,9 @@ def unit_of_time(text: str) -> str:
 
 
 def minutes(amount: int, unit: str) -> int | None:
-    """An amount of a unit of time in whole minutes; None when the unit is none of minutes to weeks."""
+    """An amount of a unit of time (seconds to weeks) in whole minutes; None when it is not that."""
+    if unit and unit_of_time(unit) == "s":
+        return amount // 60 if amount > 0 and amount % 60 == 0 else None
     factor = {"min": 1, "h": 60, "d": 1440, "wk": 10080}.get(unit_of_time(unit) if unit else "min")
     return amount * factor if factor and 0 < amount * factor <= MAX_UNSIGNED else None
 

@@ -237,10 +237,22 @@ def times(conv: Conversion, resource: Json, sch: Segment, occasions: list[timing
             remark(resource, each.text)
     amount = whole_number(conv, sch.peek(9)) if sch.peek(9) else None
     lasts = timing.minutes(amount, conv.text(sch.peek(10).split("^")[0])) if amount else None
-    if lasts is not None:
-        sch.take(9)
-        sch.take(10)
-        resource["minutesDuration"] = lasts
+    if lasts is None:
+        return
+    sch.take(9)
+    if not sch.take(10) and lasts != _minutes_between(resource, lasts):
+        conv.issue("warning", "conflict", sch, 9, "a duration without a unit that is not the time from start to end")
+        return
+    resource["minutesDuration"] = lasts
+
+
+def _minutes_between(resource: Json, unknown: int) -> int:
+    """Whole minutes from start to end; ``unknown`` where one of them is not told."""
+    if "start" not in resource or "end" not in resource:
+        return unknown
+    return (
+        int((datetime.fromisoformat(resource["end"]) - datetime.fromisoformat(resource["start"])).total_seconds()) // 60
+    )
 
 
 def settle(resource: Json) -> None:

@@ -24,6 +24,7 @@ _ABSENT_BY_STATUS = {
 
 # 3.5-5.1, 3.5--5.1, 3.5～5.1, 3.5 - 5.1
 _NUMBER = r"[+-]?(?:\d+\.?\d*|\.\d+)"
+_WORD = re.compile(r"[^\W\d_]{2}")
 _BETWEEN = re.compile(rf"\s*({_NUMBER})\s*(?:-{{1,2}}|~|～|—|–|至|to)\s*({_NUMBER})\s*")
 _BOUND = re.compile(rf"\s*(<=|>=|<|>|≤|≥|＜|＞)\s*({_NUMBER})\s*")
 
@@ -79,6 +80,8 @@ def observation(conv: Conversion, owner: Owner, obx: Segment, category: str) -> 
     if sub_id:
         original = {"url": "original-sub-identifier", "valueString": sub_id}
         resource.setdefault("extension", []).append({"url": SUB_ID, "extension": [original]})
+        if "text" not in code and _WORD.search(sub_id) and _is_bare_number(code):
+            code["text"] = sub_id
     _value(conv, resource, obx, result_status)
     if obx.fields[7]:
         _reference_range(conv, resource, obx)
@@ -94,6 +97,17 @@ def observation(conv: Conversion, owner: Owner, obx: Segment, category: str) -> 
     resource["id"] = observation_id(conv.profile, owner.system, owner.report_key, first, sub_id, times)
     conv.put(resource)
     return resource
+
+
+def _is_bare_number(code: Json) -> bool:
+    """Whether a code says nothing to a reader. Analyzers then name the item in OBX-4 (Mindray's host interface)."""
+    codings = code.get("coding", ())
+    return (
+        len(codings) == 1
+        and "display" not in codings[0]
+        and "system" not in codings[0]
+        and codings[0]["code"].isdigit()
+    )
 
 
 def _status(conv: Conversion, resource: Json, owner: Owner, obx: Segment) -> str:
