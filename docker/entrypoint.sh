@@ -37,6 +37,7 @@ make_home() {
 
 # Hand what the others need to the shared folder; a file appears there whole.
 share() {
+  [ -w "$shared" ] || { echo "$shared is read-only: hand the card over by hand / 共享目录只读，请手工提交成员卡" >&2; return; }
   if [ -n "${YIQIAO_INIT_P2P_ADDRESS:-}" ]; then
     yiqiao ledger card --home "$home" --p2p-address "$YIQIAO_INIT_P2P_ADDRESS" --out "$shared/.card-$org"
     mv "$shared/.card-$org" "$shared/ledger-card-$org.json"
