@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Any
 
 from requests import Session
@@ -24,10 +25,13 @@ from bridge.services.cosignatures import CosignatureExchange
 from bridge.services.gossip import CheckpointGossip
 from bridge.services.ledger_facts import LedgerFacts
 from bridge.services.peers import MemberDirectory, PeerRules, Peers, open_session
-from bridge.services.submission import TransactionSubmitter
+from bridge.services.submission import TransactionSubmitter, Turns
 from bridge.settings import Settings
+from bridge.storage.local_turn import LocalTurn
 
 Clock = Callable[[], float]
+SUBMISSION_SUFFIX = ".submission"
+"""Of the file beside the database whose lock orders the submissions to the ledger."""
 
 
 def add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
@@ -66,9 +70,7 @@ def add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
         "replay": replay,
         "ledger_health": LedgerHealth(chain),
         "facts": facts,
-        "submitter": TransactionSubmitter(
-            chain, parts["leases"], signer.org, signer.sign, settings.ledger.chain, clock
-        ),
+        "submitter": TransactionSubmitter(chain, _turns(parts), signer.org, signer.sign, settings.ledger.chain, clock),
         "gossip": gossip,
         "peers": peers,
         "cosignatures": CosignatureExchange(chain, peers, signer.org) if isinstance(chain, CometChain) else None,
@@ -77,6 +79,15 @@ def add_ledger(parts: dict[str, Any], resources: ExitStack) -> None:
             settings.path(settings.peer_tls.directory) / "authority", parts["keys"], settings.ledger.chain, clock
         ),
     }
+
+
+def _turns(parts: dict[str, Any]) -> Turns:
+    """Return what orders this node's submissions; where its database is a file, its processes are on one machine."""
+    database = parts["engine"].url
+    if database.get_backend_name() != "sqlite":
+        leases: Turns = parts["leases"]
+        return leases
+    return LocalTurn(Path(database.database).with_suffix(SUBMISSION_SUFFIX))
 
 
 def peer_rules(settings: Settings) -> PeerRules:

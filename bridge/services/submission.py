@@ -1,12 +1,13 @@
 """One door through which every process of a node submits transactions to the ledger.
 
 The ledger takes a sender's transactions in strict sequence, and several processes of a node submit at once (anchoring
-in the worker, releases in the web workers). A node-wide lease orders them; where the lease did not help (it ran out
-while the ledger was slow, another node of the same organisation submitted) the ledger's own "bad-sequence" answer
-does, and the transaction is signed again with the number it expects. A transaction whose answer was lost is looked up
-before it is signed again, so that a retry never commits one intention twice.
+in the worker, releases in the web workers). A node-wide lease orders them, or, where all of them are on one machine, a
+locked file (``bridge.storage.local_turn``); where that did not help (the lease ran out while the ledger was slow,
+another node of the same organisation submitted) the ledger's own "bad-sequence" answer does, and the transaction is
+signed again with the number it expects. A transaction whose answer was lost is looked up before it is signed again, so
+that a retry never commits one intention twice.
 
-The number that comes next is left with the lease, so that the ledger is not asked for it each time; one that is wrong
+The number that comes next is left with the turn, so that the ledger is not asked for it each time; one that is wrong
 costs what asking would have cost. It is kept only after an answer of the ledger, not after a failure.
 """
 
@@ -17,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from anchor import transaction
 from anchor.chain.client import ChainClient, TransactionResult
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 from bridge.process_identity import process_name
-from bridge.storage.leases import JobLeases
 
 LEASE_NAME = "ledger-submission"
 LEASE_SECONDS = 30
@@ -40,6 +40,16 @@ POLL_SECONDS = 0.02
 MAX_ATTEMPTS = 5
 """Times one transaction is signed with a new sequence number before the contention is reported."""
 BAD_SEQUENCE = "bad-sequence"
+
+
+class Turns(Protocol):
+    """Lets one process of a node submit at a time: ``JobLeases``, or a ``LocalTurn``."""
+
+    def take(self, name: str, holder: str, seconds: float) -> str | None:
+        """Return the note that was left, None while another has the turn."""
+
+    def release(self, name: str, holder: str, note: str = "") -> None:
+        """Give the turn back, with a note for the next."""
 
 
 @dataclass(slots=True)
@@ -55,7 +65,7 @@ class TransactionSubmitter:
     def __init__(
         self,
         chain: ChainClient,
-        leases: JobLeases,
+        leases: Turns,
         org: str,
         key: PrivateKey,
         chain_id: str,
@@ -134,7 +144,7 @@ class TransactionSubmitter:
                     raise ChainUnavailable("another process of this node is submitting to the ledger; try again later")
                 time.sleep(POLL_SECONDS)
             org, _, number = note.partition(" ")
-            turn = _Turn(int(number) if org == self._org else None)
+            turn = _Turn(int(number) if org == self._org and number.isdecimal() else None)
             try:
                 yield turn
             finally:
