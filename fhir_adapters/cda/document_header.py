@@ -8,7 +8,7 @@ from fhir_adapters.cda.node import child, children, name_of
 from fhir_adapters.errors import ParseError, UnsupportedMessage
 from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
 from fhir_adapters.xml.text import XmlText, decode
-from fhir_adapters.xml.tree import UNDECLARED_PREFIX, V3, Element, check_size, parse, parse_fragment
+from fhir_adapters.xml.tree import FHIR, UNDECLARED_PREFIX, V3, Element, check_size, parse, parse_fragment
 
 TEMPLATE_ARC = "2.16.156.10011.2.1.1."
 """Templates of WS/T 500: the last arc is 20 and the document's number (C0007 is …27)."""
@@ -60,9 +60,13 @@ def read(raw: bytes, profile: SourceProfile) -> Opened:
             raise UnsupportedMessage("not a document of HL7 CDA", "/*")
         root = parse_fragment(text.text)
     if not root.tag.startswith("{" + V3 + "}"):
+        if root.tag.startswith("{" + FHIR + "}"):
+            raise UnsupportedMessage("FHIR in XML, which is not read; give it as JSON", "/*")
         raise UnsupportedMessage("the root element is not in the namespace of HL7 V3", "/*")
     name = name_of(root)
     if name != _DOCUMENT and name not in _PIECES:
+        if "_IN" in name:
+            raise UnsupportedMessage("an interaction of HL7 V3, not a document of HL7 CDA", "/*")
         raise UnsupportedMessage("not a document of HL7 CDA", "/*")
     return Opened(root, name == _DOCUMENT, text)
 

@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl
 
 from fhir_adapters.errors import AdapterError, ParseError, UnsupportedMessage, ValidationError
 from fhir_adapters.fhir_json.naming import ID, OWN_ID, assigned_id, keep_own_id, local_id
+from fhir_adapters.fhir_json.releases import other_release
 from fhir_adapters.profile import SourceProfile
 from fhir_adapters.result import Issue
 from fhir_adapters.validation import validate
@@ -263,7 +264,9 @@ def check_valid(taken: Taken) -> None:
         more = f" (and {len(issues) - 1} more)" if len(issues) > 1 else ""
         kind, dot, path = issues[0].location.partition(".")
         place = f"{taken.place}.{path}" if dot else taken.place if kind == taken.resource["resourceType"] else kind
-        raise ValidationError(issues[0].text + more, place)
+        release = other_release(taken.resource)
+        hint = f"; it looks like FHIR {release}, and R4 (4.0.1) is read" if release else ""
+        raise ValidationError(issues[0].text + more + hint, place)
 
 
 def _text(error: AdapterError) -> str:

@@ -4,7 +4,8 @@ import json
 import re
 from typing import Any, NoReturn
 
-from fhir_adapters.errors import DecodeError, ParseError
+from fhir_adapters.errors import DecodeError, ParseError, UnsupportedMessage
+from fhir_adapters.foreign_formats import foreign_format
 from fhir_adapters.json_lexeme import Lexeme
 
 MAX_DEPTH = 100
@@ -27,10 +28,14 @@ def read_json(raw: bytes) -> dict[str, Any]:
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
+        if what := foreign_format(raw):
+            raise UnsupportedMessage(what, "file") from None
         raise DecodeError("not UTF-8", f"byte {error.start}") from None
     try:
         value = json.loads(text, object_pairs_hook=_object, parse_float=Lexeme, parse_constant=_constant)
     except json.JSONDecodeError as error:
+        if what := foreign_format(raw):
+            raise UnsupportedMessage(what, "file") from None
         raise ParseError("not JSON", f"line {error.lineno}") from None
     except RecursionError:
         raise ParseError("nested too deeply") from None

@@ -18,6 +18,9 @@ from fhir_adapters.errors import DecodeError
 LAST_RESORT = "gb18030"
 """What is tried when neither the message nor the site says: a superset of ASCII, GB 2312 and GBK."""
 
+CERTAIN_CHARACTERS = 4
+"""Characters beyond ASCII from which on bytes that are valid UTF-8 are taken for UTF-8 where nothing is declared."""
+
 _MSH_18 = 17
 """Index of MSH-18 in the header line split at the field separator (MSH-1 is the separator itself)."""
 
@@ -169,7 +172,8 @@ def _decode_unmarked(raw: bytes, declared: str, default: str) -> Decoded:
         return Decoded(
             raw.decode("utf_8"), "utf_8", declared, "the bytes are UTF-8, MSH-18 says otherwise" if stated else doubt
         )
-    for codec in dict.fromkeys((stated, codec_for(default) if default else None, LAST_RESORT)):
+    unmistakable = "utf_8" if _utf8_characters(raw) >= CERTAIN_CHARACTERS else None
+    for codec in dict.fromkeys((stated, unmistakable, codec_for(default) if default else None, LAST_RESORT)):
         if codec is None:
             continue
         try:
@@ -178,6 +182,8 @@ def _decode_unmarked(raw: bytes, declared: str, default: str) -> Decoded:
             continue
         if stated is not None and codec != stated:
             doubt = "the bytes are not in the character set of MSH-18"
+        elif codec == LAST_RESORT != stated and (_utf8_characters(raw) or _is_doubtful(text)):
+            doubt = "no character set is declared, and it may be another than GB 18030; set the profile's"
         return Decoded(text, codec, declared, doubt)
     raise DecodeError("the bytes are not text in MSH-18's, the site's or the GB 18030 character set", "MSH-18")
 
@@ -187,3 +193,20 @@ def _is_chinese_utf8(raw: bytes) -> bool:
         return _CHINESE.search(raw.decode("utf_8")) is not None
     except UnicodeDecodeError:
         return False
+
+
+def _utf8_characters(raw: bytes) -> int:
+    """Characters beyond ASCII in bytes that are UTF-8, 0 for others.
+
+    Of the pairs of bytes that GB text consists of fewer than one in five is UTF-8 too, so some tell it.
+    """
+    try:
+        return sum(not each.isascii() for each in raw.decode("utf_8"))
+    except UnicodeDecodeError:
+        return 0
+
+
+def _is_doubtful(text: str) -> bool:
+    """Whether most Chinese characters of a text are outside GB 2312, whose 6,763 are nearly all that is written."""
+    written = _CHINESE.findall(text)
+    return 2 * sum(len(each.encode("gb2312", "ignore")) == 0 for each in written) > len(written)

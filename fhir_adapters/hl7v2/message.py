@@ -47,6 +47,8 @@ NULL = '""'
 
 _SEPARATORS = "^~&"
 _SEGMENT_LINE = re.compile(r"[A-Z][A-Z0-9]{2}(?=\||$)")
+# How a carriage return looks in source code, logs and browsers, and what text tools make of it.
+_OTHER_ENDS = re.compile(r"(?:\\r\\n|\\r|\\n|<CR>(?:<LF>)?|\x85)(?=[A-Z][A-Z0-9]{2}\||$)")
 _USUAL = frozenset(
     "AL1 DG1 EVN FT1 IN1 IN2 MRG NK1 NTE OBR OBX ORC PD1 PID PR1 PV1 PV2 RXA RXE RXR SFT SPM TQ1 TXA".split()  # noqa: SIM905
 )
@@ -126,6 +128,9 @@ def parse(text: str) -> Message:
         raise ParseError("the message does not begin with a header segment", "MSH")
     if "\n" in text:
         text = text.replace("\r\n", "\r").replace("\n", "\r")
+    respaced = 0
+    if "\r" not in text:
+        text, respaced = _OTHER_ENDS.subn("\r", text)
     lines = text.split("\r")
     if len(lines) > MAX_SEGMENTS:
         raise ParseError(
@@ -135,7 +140,10 @@ def parse(text: str) -> Message:
     announced = separator + encoding[:4]
     if announced != STANDARD:
         lines = _standardized(lines, separator, encoding)
-    return _segments(lines, separator, encoding)
+    message = _segments(lines, separator, encoding)
+    if respaced:
+        message.forgiven.append(("MSH", "segments end with something else than a carriage return"))
+    return message
 
 
 def delimiters(line: str) -> tuple[str, str]:

@@ -5,7 +5,8 @@ import csv
 import io
 from collections.abc import Iterator
 
-from fhir_adapters.errors import DecodeError, ParseError
+from fhir_adapters.errors import DecodeError, ParseError, UnsupportedMessage
+from fhir_adapters.foreign_formats import foreign_format
 from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
 from fhir_adapters.result import ConversionResult
 from fhir_adapters.tabular.conversion import convert_rows
@@ -23,6 +24,7 @@ _BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _DELIMITERS = ",;\t|"
+_BLANKS = b" \t\r\n\0\x0b\x1c\x1a"
 _SAMPLE_BYTES = 4096
 
 
@@ -43,6 +45,10 @@ def read_csv(raw: bytes, profile: SourceProfile | None = None, name: str = "") -
 
 def read_header(raw: bytes, charset: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     """The header of a CSV file and the numbered lines below it, of whatever table. Raises AdapterError."""
+    if not raw.removeprefix(codecs.BOM_UTF8).strip(_BLANKS):
+        raise ParseError("an empty file", "file")
+    if what := foreign_format(raw):
+        raise UnsupportedMessage(what, "file")
     if len(raw) > MAX_CSV_BYTES:
         raise ParseError(f"a file over {MAX_CSV_BYTES} bytes")
     lines = _lines(_decoded(raw, charset))

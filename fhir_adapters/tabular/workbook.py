@@ -13,6 +13,7 @@ from datetime import date, datetime, time
 from typing import Any
 
 from fhir_adapters.errors import AdapterError, ParseError, UnsupportedMessage
+from fhir_adapters.foreign_formats import foreign_format
 from fhir_adapters.profile import SourceProfile
 from fhir_adapters.result import ConversionResult, Issue
 from fhir_adapters.tabular.conversion import convert_rows
@@ -31,6 +32,7 @@ MAX_SHEETS = 100
 HEADER_WITHIN = 10
 """Rows at the top of a sheet among which the header is looked for: it may stand below a title."""
 
+_WORKBOOK_PARTS = ("xl/", "[Content_Types]")
 _DAMAGES = (zipfile.BadZipFile, zlib.error, NotImplementedError, OSError, RuntimeError, EOFError, ValueError)
 """What zipfile and zlib raise for archives that are cut off, overwritten or packed in ways they do not know."""
 
@@ -108,6 +110,8 @@ def check(raw: bytes) -> None:
             parts = archive.infolist()
             if len(parts) > MAX_PARTS:
                 raise ParseError(f"a workbook of more than {MAX_PARTS} parts")
+            if not any(part.filename.startswith(_WORKBOOK_PARTS) for part in parts):
+                raise UnsupportedMessage(foreign_format(raw) or "an archive without a workbook in it", "file")
             # zipfile never gives more bytes of a part than the directory says, whatever is packed in it.
             if sum(part.file_size for part in parts) > MAX_UNPACKED_BYTES:
                 raise ParseError(f"a workbook that unpacks to more than {MAX_UNPACKED_BYTES} bytes")

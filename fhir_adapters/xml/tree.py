@@ -14,6 +14,7 @@ from fhir_adapters.errors import ParseError
 
 V3 = "urn:hl7-org:v3"
 SDTC = "urn:hl7-org:sdtc"
+FHIR = "http://hl7.org/fhir"
 XSI = "http://www.w3.org/2001/XMLSchema-instance"
 
 MAX_CDA_BYTES = 32 * 1024 * 1024
