@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,10 +19,11 @@ from bridge.services.anchoring import AnchoringService
 from bridge.services.receipts import ReceiptService
 from bridge.services.submission import TransactionSubmitter
 from bridge.services.witnessing import WitnessService
-from bridge.storage.database import migrate, open_database
+from bridge.storage.database import migrate, open_database, transact
 from bridge.storage.keyring import KeyRing
 from bridge.storage.leases import JobLeases
 from bridge.storage.outbox import OUTBOX
+from bridge.storage.records import Lineage, RecordStore, RecordWrite
 
 CHAIN = "bench"
 START = 1_790_000_000
@@ -29,11 +31,17 @@ PATIENT_EVERY = 100
 """Entries of one patient: a data key is made and unwrapped for each hundred."""
 STAGE = 50_000
 """Outbox rows put in by one statement."""
+LINEAGE = Lineage("bench", secrets.token_bytes(32), "hl7v2/1.0")
 
 
 def _org(number: int) -> str:
     body = f"12990000MB{number:07d}"
     return body + check_character(body)
+
+
+def _id() -> str:
+    """Return a resource id of the kind that the adapters derive from business identifiers."""
+    return str(uuid.UUID(bytes=secrets.token_bytes(16)))
 
 
 AUTHORITY, HOSPITAL = _org(1), _org(2)
@@ -54,6 +62,7 @@ class Site:
         self.engine = open_database(f"sqlite:///{self.database}")
         migrate(self.engine)
         self.keyring = KeyRing(self.engine, secrets.token_bytes(16), secrets.token_bytes(32))
+        self.records = RecordStore(self.engine, self.keyring, self.clock)
         host, signer = _Keys(PrivateKey.generate()), _Keys(PrivateKey.generate())
         members = [
             genesis.member_record(
@@ -86,25 +95,35 @@ class Site:
         """The time, which stands still until the caller moves ``now``."""
         return self.now
 
-    def stage(self, count: int, first: int = 0) -> list[str]:
-        """Put record versions into the outbox, as the record store does; return their references."""
-        refs = []
-        for start in range(first, first + count, STAGE):
+    def stage(self, count: int) -> None:
+        """Put rows into the outbox as the record store does, without the records; ids are as random as real ones."""
+        for start in range(0, count, STAGE):
+            subjects = [f"Patient/{_id()}" for _ in range(STAGE // PATIENT_EVERY)]
             rows = [
                 {
-                    "ref": f"Observation/{secrets.token_hex(16)}/_history/1",
-                    "subject": f"Patient/{number // PATIENT_EVERY}",
+                    "ref": f"Observation/{_id()}/_history/1",
+                    "subject": subjects[number // PATIENT_EVERY],
                     "digest": secrets.token_bytes(32),
                     "source_digest": secrets.token_bytes(32),
                     "adapter": "hl7v2/1.0",
                     "stored": START * 1000,
                 }
-                for number in range(start, min(start + STAGE, first + count))
+                for number in range(min(STAGE, count - start))
             ]
             with self.engine.begin() as connection:
                 connection.execute(OUTBOX.insert(), rows)
-            refs += [str(row["ref"]) for row in rows] if count <= STAGE else []
-        return refs
+
+    def store(self, count: int) -> list[str]:
+        """Store records of one patient; return the references of their versions."""
+        subject = f"Patient/{_id()}"
+        resources = [{"resourceType": "Observation", "id": _id(), "status": "final"} for _ in range(count)]
+        writes = [RecordWrite(each, LINEAGE, subject) for each in resources]
+        return [put.ref for put in transact(self.engine, lambda conn: self.records.put_many(conn, writes))]
+
+    def settle(self) -> None:
+        """Move what was written from SQLite's write-ahead log into the database, as every some thousand pages."""
+        with closing(self.engine.raw_connection()) as raw, closing(raw.cursor()) as cursor:
+            cursor.execute("PRAGMA wal_checkpoint").fetchall()
 
     def publish(self) -> None:
         """Anchor what waits and have the ledger's checkpoint cosigned."""

@@ -178,13 +178,14 @@ class AnchoringService:
         if not pending:
             return 0
         origin = self.origin
-        logged = evidence.logged_refs(conn, [row.ref for row in pending])
-        waiting = [row for row in pending if row.ref not in logged]
+        ids = [row.id for row in pending if row.id is not None]
+        logged = evidence.logged_refs(conn, ids)
+        waiting = [row for row in pending if row.id is None or logged.get(row.id) != row.ref]
         head = evidence.log_head(conn, origin)
         if head is None:
             waiting = [*self._shard_opening(conn, origin), *waiting]
         self._append(conn, origin, 0 if head is None else head.size, waiting)
-        self._outbox.remove(conn, [row.id for row in pending])
+        self._outbox.remove(conn, ids)
         return len(pending)
 
     def _append(self, conn: Connection, origin: str, size: int, rows: Sequence[PendingEntry]) -> None:
@@ -199,7 +200,7 @@ class AnchoringService:
             content = LogEntry(self._org, row.ref, row.digest, row.source_digest, row.adapter, salt).dump()
             sealed = keys[row.subject].seal(content, evidence.entry_aad(origin, position))
             leaf = merkle.leaf_hash(content)
-            entries.append(SealedEntry(origin, position, row.ref, row.subject, leaf, sealed, now))
+            entries.append(SealedEntry(origin, position, row.ref, row.subject, leaf, sealed, now, row.id))
         log = TileLog(DatabaseTiles(conn, origin), size)
         grown = log.append([entry.leaf for entry in entries])
         evidence.add_entries(conn, entries)
@@ -213,7 +214,7 @@ class AnchoringService:
         if last is None:
             return []
         ref = f"Checkpoint/{last.origin.rpartition('/')[2]}/{last.number}"
-        return [PendingEntry(0, ref, NODE, sm3(last.note), b"", SHARD_ADAPTER, 0)]
+        return [PendingEntry(None, ref, NODE, sm3(last.note), b"", SHARD_ADAPTER, 0)]
 
     def publish(self) -> list[PublishedCheckpoint]:
         """Publish every log that has grown since its last checkpoint; returns the checkpoints the ledger took.

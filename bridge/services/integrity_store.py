@@ -25,10 +25,11 @@ from bridge.storage.erasure import Erasure, find_erasure
 from bridge.storage.evidence import ENTRY, DatabaseTiles, LogHead, SealedEntry
 from bridge.storage.keyring import KeyRing
 from bridge.storage.outbox import OutboxRow
-from bridge.storage.record_tables import RESOURCE, VERSION, opened, select_versions
+from bridge.storage.record_tables import RESOURCE, VERSION, near, opened, select_versions
+from bridge.storage.record_versions import version_place
 
 PAGE = 400
-"""Rows compared at a time: below SQLite's limit of bound variables (three a row) on every build."""
+"""Rows compared at a time: below SQLite's limit of bound variables on every build."""
 
 Progress = Callable[[str, int, int], None]
 """Called with the stage ("log", "records", "ledger"), how much of it is done, and how much there is."""
@@ -103,10 +104,11 @@ class StoreCheck:
         progress("log", head.size, head.size)
 
     def _check_page(self, conn: Connection, log: LogCheck, page: list[SealedEntry], report: IntegrityReport) -> None:
-        refs = [place for stored in page if (place := _record_place(stored.ref)) is not None]
+        places = [place for stored in page if (place := version_place(stored.ref)) is not None]
         rows: dict[tuple[str, str, int], Row[Any]] = {}
-        if refs:
-            found = conn.execute(select_versions().where(_PLACE.in_(refs)))
+        if places:
+            condition, values = near(places)
+            found = conn.execute(select_versions().where(condition), values)
             rows = {(row.type, row.id, row.version): row for row in found}
         for stored in page:
             report.add(self._fill_to(log, stored.position, stored.origin))
@@ -115,9 +117,9 @@ class StoreCheck:
             if not log.stopped:
                 report.add(log.take(leaf))
             report.entries += 1
-            place = _record_place(stored.ref)
+            place = version_place(stored.ref)
             if place is not None:
-                report.add(self._check_record(stored.ref, rows.get(place), entry, report))
+                report.add(self._check_record(stored, rows.get(place), entry, report))
             elif entry is not None and entry.adapter == SHARD_ADAPTER:
                 report.add(self._check_opening(conn, entry))
 
@@ -172,9 +174,13 @@ class StoreCheck:
         return event.get("action") == "D" and erasure.subject in named
 
     def _check_record(
-        self, ref: str, row: Row[Any] | None, entry: LogEntry | None, report: IntegrityReport
+        self, stored: SealedEntry, row: Row[Any] | None, entry: LogEntry | None, report: IntegrityReport
     ) -> Iterator[Difference]:
         """Comparison (2) of one logged version."""
+        ref = stored.ref
+        if row is not None and row.outbox_id != stored.outbox_id:
+            place = f"{stored.origin} entry {stored.position} ({ref})"
+            yield Difference("entry-altered", place, f"id {row.outbox_id}, which the version had in the outbox")
         if row is None:
             yield Difference("record-missing", ref, "the stored version that was logged")
             return
@@ -237,15 +243,18 @@ class StoreCheck:
         rows, done = conn.execute(first).all(), 0 if after is None else int(after["done"])
         while rows:
             refs = [f"{row.type}/{row.id}/_history/{row.version}" for row in rows]
-            logged = evidence.logged_refs(conn, refs)
-            waiting = {each.ref: each.digest for each in conn.execute(select(_OUTBOX).where(_OUTBOX.c.ref.in_(refs)))}
+            ids = [row.outbox_id for row in rows]
+            logged = evidence.logged_refs(conn, ids)
+            waiting = {each.ref: each.digest for each in conn.execute(select(_OUTBOX).where(_OUTBOX.c.id.in_(ids)))}
             for ref, row in zip(refs, rows, strict=True):
                 if ref in waiting:
                     report.add(self._check_waiting(ref, row, waiting[ref], report))
-                elif ref not in logged and row.wrapped is None:
+                elif logged.get(row.outbox_id) == ref:
+                    continue
+                elif row.wrapped is None:
                     report.erased += 1
                     report.add(self._check_erased(conn, row.subject, ref))
-                elif ref not in logged:
+                else:
                     report.add([Difference("entry-missing", ref, "a log entry, or a place in the outbox")])
             done += len(rows)
             progress("records", done, total)
@@ -280,11 +289,3 @@ class StoreCheck:
         differs = RESOURCE.c.version.is_(None) | (RESOURCE.c.version != newest.c.newest)
         for row in conn.execute(select(newest.c.type, newest.c.id, newest.c.newest).select_from(joined).where(differs)):
             yield Difference("current-differs", f"{row.type}/{row.id}", f"version {row.newest} as the current one")
-
-
-def _record_place(ref: str) -> tuple[str, str, int] | None:
-    """Return type, id and version of a record version's reference, or None for another kind of entry."""
-    parts = ref.split("/")
-    if len(parts) != 4 or parts[2] != "_history" or not parts[3].isdecimal():
-        return None
-    return parts[0], parts[1], int(parts[3])

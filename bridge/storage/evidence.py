@@ -2,7 +2,9 @@
 
 Entries are sealed under the data key of the patient they speak of, salt included: destroying that key leaves the
 leaf in the tree, opaque and still provable, and nothing else. Tiles hold hashes only. Every table is keyed by the
-log's origin line, so that yearly shards lie side by side.
+log's origin line, so that yearly shards lie side by side. Every index of the tables that grow with the log is added to
+at its end, so that an entry costs the same in a log of any size: the entry of a record version is found by the id that
+the version had in the outbox, not by its reference (ADR 0024).
 
 Tables are read and written through a SQLAlchemy ``Connection`` whose transaction the caller owns: the rule that
 draining the outbox is one transaction lives in ``bridge.services.anchoring``.
@@ -30,8 +32,14 @@ from sqlalchemy import (
 from sqlalchemy import update as sql_update
 from sqlmodel import Field, SQLModel
 
+from bridge.storage.record_tables import VERSION, near
+from bridge.storage.record_versions import version_place
+
 PAGE_ROWS = 1000
 """Rows read at a time when a whole table is walked: bounds memory to about half a megabyte of sealed entries."""
+
+PLACES_AT_ONCE = 400
+"""Record versions a query names at once: below SQLite's limit of bound variables on every build."""
 
 
 class EvidenceLog(SQLModel, table=True):
@@ -45,10 +53,14 @@ class EvidenceLog(SQLModel, table=True):
 
 
 class EvidenceEntry(SQLModel, table=True):
-    """One entry of an institution log, sealed; ``leaf`` is its RFC 6962 leaf hash, ``logged`` Unix seconds."""
+    """One entry of an institution log, sealed; ``leaf`` is its RFC 6962 leaf hash, ``logged`` Unix seconds.
+
+    ``outbox_id`` is the id its record version had in the outbox: a version has one, and no entry is logged twice.
+    None for the entry that opens a shard.
+    """
 
     __tablename__ = "evidence_entry"
-    __table_args__ = (Index("ix_evidence_entry_ref", "ref", unique=True),)
+    __table_args__ = (Index("ix_evidence_entry_outbox_id", "outbox_id", unique=True),)
 
     origin: str = Field(sa_column=Column(String(200), primary_key=True))
     position: int = Field(sa_column=Column(BigInteger, primary_key=True, autoincrement=False))
@@ -57,6 +69,7 @@ class EvidenceEntry(SQLModel, table=True):
     leaf: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     sealed: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     logged: int = Field(sa_column=Column(BigInteger, nullable=False))
+    outbox_id: int | None = Field(default=None, sa_column=Column(BigInteger, nullable=True))
 
 
 class EvidenceTile(SQLModel, table=True):
@@ -116,6 +129,7 @@ class SealedEntry:
     leaf: bytes
     sealed: bytes
     logged: int
+    outbox_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +160,7 @@ _AT_PLACE = (
 )
 _READ_TILE = select(TILE.c.hashes).where(*_AT_PLACE)
 _REPLACE_TILE = sql_update(TILE).where(*_AT_PLACE).values(hashes=bindparam("hashes"))
+_ENTRIES_OF_VERSIONS = select(ENTRY).join(VERSION, VERSION.c.outbox_id == ENTRY.c.outbox_id)
 
 
 class DatabaseTiles:
@@ -194,7 +209,7 @@ def set_log_head(conn: Connection, head: LogHead, *, previous_size: int) -> bool
 
 
 def add_entries(conn: Connection, entries: Sequence[SealedEntry]) -> None:
-    """Store entries; a position or a ref that is there already fails the whole transaction."""
+    """Store entries; a position or an outbox id that is there already fails the whole transaction."""
     names = SealedEntry.__slots__
     if entries:
         conn.execute(insert(ENTRY), [{name: getattr(entry, name) for name in names} for entry in entries])
@@ -202,17 +217,19 @@ def add_entries(conn: Connection, entries: Sequence[SealedEntry]) -> None:
 
 def find_entry(conn: Connection, ref: str) -> SealedEntry | None:
     """Return the entry logged for a record version such as "Observation/123/_history/2", or None."""
-    row = conn.execute(select(ENTRY).where(ENTRY.c.ref == ref)).one_or_none()
-    return None if row is None else _sealed(row)
+    return find_entries(conn, [ref]).get(ref)
 
 
 def find_entries(conn: Connection, refs: Sequence[str]) -> dict[str, SealedEntry]:
     """Return the entries logged for record versions, by ref; those that are not logged are left out."""
     found: dict[str, SealedEntry] = {}
-    for start in range(0, len(refs), PAGE_ROWS):
-        rows = conn.execute(select(ENTRY).where(ENTRY.c.ref.in_(list(refs[start : start + PAGE_ROWS]))))
-        found.update({row.ref: _sealed(row) for row in rows})
-    return found
+    places = {place: ref for ref in refs if (place := version_place(ref)) is not None}
+    wanted = list(places)
+    for start in range(0, len(wanted), PLACES_AT_ONCE):
+        condition, values = near(wanted[start : start + PLACES_AT_ONCE])
+        for row in conn.execute(_ENTRIES_OF_VERSIONS.where(condition), values):
+            found[row.ref] = _sealed(row)
+    return {ref: found[ref] for ref in places.values() if ref in found}  # an altered id leads to another's entry
 
 
 def logged_at(conn: Connection, origin: str, position: int) -> int | None:
@@ -233,9 +250,10 @@ def entries_from(conn: Connection, origin: str, start: int = 0) -> Iterator[Seal
         start = rows[-1].position + 1
 
 
-def logged_refs(conn: Connection, refs: Sequence[str]) -> set[str]:
-    """Return those of ``refs`` that have an entry already."""
-    return set(conn.execute(select(ENTRY.c.ref).where(ENTRY.c.ref.in_(list(refs)))).scalars())
+def logged_refs(conn: Connection, outbox_ids: Sequence[int]) -> dict[int, str]:
+    """Return the ref of the entry for each of some ids of the outbox that has one already."""
+    rows = conn.execute(select(ENTRY.c.outbox_id, ENTRY.c.ref).where(ENTRY.c.outbox_id.in_(list(outbox_ids))))
+    return {row.outbox_id: row.ref for row in rows}
 
 
 def _octets(value: Any) -> bytes:

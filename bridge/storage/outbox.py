@@ -3,6 +3,9 @@
 A row is written in the transaction that stores the record version and removed in the one that appends its log entry, so
 that every version is logged exactly once. Rows leave in the order of their ids, so that
 one record's versions are in order.
+
+An id is given out once and never again. The record version and its log entry both keep it: that is how one is found
+from the other, so that every index of the log grows at its end only, whatever the references look like (ADR 0024).
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ class OutboxRow(SQLModel, table=True):
     """One stored record version that waits to be logged; ``stored`` is Unix milliseconds."""
 
     __tablename__ = "outbox"
+    __table_args__ = {"sqlite_autoincrement": True}
 
     id: int | None = Field(
         default=None,
@@ -38,12 +42,18 @@ class OutboxRow(SQLModel, table=True):
 
 OUTBOX: Table = OutboxRow.__table__  # type: ignore[attr-defined]
 
+_TAKE_FROM_SEQUENCE = "SELECT nextval(pg_get_serial_sequence('outbox', 'id')) FROM generate_series(1, %s)"
+_LAST_OF_SQLITE = "SELECT seq FROM sqlite_sequence WHERE name = 'outbox'"
+
 
 @dataclass(frozen=True, slots=True)
 class PendingEntry:
-    """A record version to log: ``ref`` is "Type/id/_history/version", ``subject`` whose data key seals it."""
+    """A record version to log: ``ref`` is "Type/id/_history/version", ``subject`` whose data key seals it.
 
-    id: int
+    ``id`` is None for what goes into the log without having been in the outbox.
+    """
+
+    id: int | None
     ref: str
     subject: str
     digest: bytes
@@ -53,11 +63,19 @@ class PendingEntry:
 
 
 class Outbox:
-    """Reads and empties the outbox inside transactions that the caller owns."""
+    """Fills, reads and empties the outbox inside transactions that the caller owns."""
 
-    def add(self, connection: Connection, rows: Sequence[tuple[str, str, bytes, bytes, str, int]]) -> None:
-        """Append rows of ref, subject, digest, source_digest, adapter, stored (Unix milliseconds)."""
-        insert_rows(connection, OUTBOX, ("ref", "subject", "digest", "source_digest", "adapter", "stored"), rows)
+    def take_ids(self, connection: Connection, count: int) -> Sequence[int]:
+        """Return ``count`` ids, rising, for rows that this writing transaction adds."""
+        if connection.dialect.name == "postgresql":
+            return list(connection.exec_driver_sql(_TAKE_FROM_SEQUENCE, (count,)).scalars())
+        # the transaction is SQLite's only writer, and what it adds moves this number on
+        last = int(connection.exec_driver_sql(_LAST_OF_SQLITE).scalar() or 0)
+        return range(last + 1, last + 1 + count)
+
+    def add(self, connection: Connection, rows: Sequence[tuple[int, str, str, bytes, bytes, str, int]]) -> None:
+        """Append rows of id, ref, subject, digest, source_digest, adapter, stored (Unix milliseconds)."""
+        insert_rows(connection, OUTBOX, ("id", "ref", "subject", "digest", "source_digest", "adapter", "stored"), rows)
 
     def pending(self, connection: Connection, limit: int) -> list[PendingEntry]:
         """Return up to ``limit`` rows in id order; on PostgreSQL they stay locked until the transaction ends.

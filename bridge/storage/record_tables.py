@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import (
     BigInteger,
     Boolean,
     Column,
+    ColumnElement,
     Index,
     Integer,
     LargeBinary,
@@ -16,6 +18,7 @@ from sqlalchemy import (
     String,
     Table,
     and_,
+    bindparam,
     select,
 )
 from sqlmodel import Field, SQLModel
@@ -25,7 +28,10 @@ from bridge.storage.record_versions import Lineage, StoredVersion, associated_da
 
 
 class RecordVersion(SQLModel, table=True):
-    """One immutable version of a resource, sealed under its subject's data key. ``updated`` is Unix milliseconds."""
+    """One immutable version of a resource, sealed under its subject's data key. ``updated`` is Unix milliseconds.
+
+    ``outbox_id`` is the id of its row in the outbox, by which its log entry is found.
+    """
 
     __tablename__ = "resource_version"
     __table_args__ = (Index("ix_resource_version_updated", "type", "updated"),)
@@ -41,6 +47,7 @@ class RecordVersion(SQLModel, table=True):
     source: str = Field(sa_column=Column(String(200), nullable=False))
     source_digest: bytes = Field(sa_column=Column(LargeBinary, nullable=False))
     adapter: str = Field(sa_column=Column(String(100), nullable=False))
+    outbox_id: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
 class CurrentRecord(SQLModel, table=True):
@@ -74,6 +81,28 @@ CURRENT = and_(
     VERSION.c.type == RESOURCE.c.type, VERSION.c.id == RESOURCE.c.id, VERSION.c.version == RESOURCE.c.version
 )
 """Join of a resource to its current version."""
+
+_NEAR = and_(
+    VERSION.c.type.in_(bindparam("near_types", expanding=True)),
+    VERSION.c.id.in_(bindparam("near_ids", expanding=True)),
+    VERSION.c.version.between(bindparam("near_first"), bindparam("near_last")),
+)
+
+
+def near(places: Iterable[tuple[str, str, int]]) -> tuple[ColumnElement[bool], dict[str, Any]]:
+    """Return the condition, and its values, that leaves the versions at (type, id, version) and perhaps a few others.
+
+    What is wanted is picked out of the rows: asked for exactly, as a list of triples, SQLite 3.40 reads a whole table.
+    Some hundred places at a time: each is a bound variable, and each type is looked up with each id.
+    """
+    wanted = list(places)
+    versions = [version for _, _, version in wanted]
+    return _NEAR, {
+        "near_types": sorted({type for type, _, _ in wanted}),
+        "near_ids": sorted({id for _, id, _ in wanted}),
+        "near_first": min(versions, default=0),
+        "near_last": max(versions, default=0),
+    }
 
 
 def select_versions(*extra: Any) -> Select[Any]:

@@ -20,6 +20,7 @@ from bridge.storage.search_query import Position
 
 _TYPE = re.compile(r"[A-Z][A-Za-z]{1,63}", re.ASCII)
 _ID = re.compile(r"[A-Za-z0-9\-.]{1,64}", re.ASCII)
+_REF = re.compile(r"([^/]+)/([^/]+)/_history/([0-9]{1,9})", re.ASCII)
 _PLACE = secrets.token_hex(16)
 _WRITTEN_PLACE = f'"meta":"{_PLACE}"'.encode()
 """Stands for "meta" while a resource is written; chosen anew in each process, so that no resource can hold it."""
@@ -166,6 +167,12 @@ class PreparedWrite:
         """Return the canonical bytes of a version; ``updated`` is a FHIR instant."""
         meta = {**self.meta, "versionId": str(version), "lastUpdated": updated}
         return _joined(self.head, meta, self.tail)
+
+
+def version_place(ref: str) -> tuple[str, str, int] | None:
+    """Return type, id and version of a reference such as "Observation/123/_history/2"; None for any other text."""
+    found = _REF.fullmatch(ref)
+    return None if found is None else (found[1], found[2], int(found[3]))
 
 
 def prepared(write: RecordWrite, keyring: KeyRing) -> PreparedWrite:

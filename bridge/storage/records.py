@@ -26,7 +26,7 @@ from bridge.storage.keyring import NODE, KeyRing
 from bridge.storage.outbox import Outbox
 from bridge.storage.record_plan import CurrentState, Place, Planner, WritePlan
 from bridge.storage.record_search import run_search
-from bridge.storage.record_tables import CURRENT, RESOURCE, VERSION, opened, select_versions
+from bridge.storage.record_tables import CURRENT, RESOURCE, VERSION, near, opened, select_versions
 from bridge.storage.record_versions import (
     Lineage,
     PreparedWrite,
@@ -61,7 +61,7 @@ _UPDATE_CURRENT = (
 _UPDATE_ARRIVAL = "UPDATE resource SET arrival = ? WHERE type = ? AND id = ? AND version = ?"
 _VERSION_COLUMNS = (
     *("type", "id", "version", "updated", "subject", "sealed"),
-    *("digest", "deleted", "source", "source_digest", "adapter"),
+    *("digest", "deleted", "source", "source_digest", "adapter", "outbox_id"),
 )
 _CURRENT_COLUMNS = ("type", "id", "version", "updated", "subject", "content_key", "deleted", "terms", "arrival")
 _READ = (
@@ -273,11 +273,12 @@ class RecordStore:
         found: dict[tuple[Place, int], bytes] = {}
         for start in range(0, len(wanted), SELECT_CHUNK):
             chunk = wanted[start : start + SELECT_CHUNK]
-            places = [(type, id, version) for (type, id), version in chunk]
-            rows = connection.execute(
-                select_versions().where(tuple_(VERSION.c.type, VERSION.c.id, VERSION.c.version).in_(places))
-            )
-            found.update({((row.type, row.id), row.version): opened(self._keyring, row).content for row in rows})
+            asked = set(chunk)
+            condition, values = near((type, id, version) for (type, id), version in chunk)
+            for row in connection.execute(select_versions().where(condition), values):
+                place = ((row.type, row.id), row.version)
+                if place in asked:
+                    found[place] = opened(self._keyring, row).content
         return found
 
     def _insert(self, connection: Connection, plan: WritePlan) -> None:
@@ -291,15 +292,16 @@ class RecordStore:
             else:
                 replaced.append((*values, after.arrival, *change.place, change.before.version))
         versions: list[tuple[Any, ...]] = []
-        outbox: list[tuple[str, str, bytes, bytes, str, int]] = []
-        for version, sealed in plan.versions:
+        outbox: list[tuple[int, str, str, bytes, bytes, str, int]] = []
+        ids = self._outbox.take_ids(connection, len(plan.versions))
+        for id, (version, sealed) in zip(ids, plan.versions, strict=True):
             updated, lineage = plan.updated[version.ref], version.lineage
             traced = (lineage.source_digest, lineage.adapter)
             place = (version.type, version.id, version.version)
             versions.append(
-                (*place, updated, version.subject, sealed, version.digest, version.deleted, lineage.source, *traced)
+                (*place, updated, version.subject, sealed, version.digest, version.deleted, lineage.source, *traced, id)
             )
-            outbox.append((version.ref, version.subject, version.digest, *traced, updated))
+            outbox.append((id, version.ref, version.subject, version.digest, *traced, updated))
         insert_rows(connection, VERSION, _VERSION_COLUMNS, versions)
         insert_rows(connection, RESOURCE, _CURRENT_COLUMNS, created)
         if execute_rows(connection, _UPDATE_CURRENT, replaced) != len(replaced):

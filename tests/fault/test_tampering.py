@@ -134,6 +134,24 @@ def _swap_entries(world: World) -> None:
     world.sql("UPDATE evidence_entry SET position = 2 WHERE position = 100")
 
 
+def _log_twice(world: World) -> None:
+    """Somebody puts a version that is logged into the outbox once more, as if it were another one."""
+    columns = "subject, digest, source_digest, adapter, stored"
+    world.sql(f"INSERT INTO outbox (ref, {columns}) SELECT ?, {columns} FROM outbox", REF)
+    assert world.anchoring.drain() == 2
+
+
+def _swap_numbers(world: World) -> None:
+    """Each of two versions leads to the other's log entry."""
+    with world.engine.begin() as conn:
+        first, second = (
+            conn.exec_driver_sql(f"SELECT outbox_id FROM resource_version WHERE {of_record(id)}").scalar_one()
+            for id in ("o1", "o2")
+        )
+        for id, number in (("o1", second), ("o2", first)):
+            conn.exec_driver_sql(f"UPDATE resource_version SET outbox_id = ? WHERE {of_record(id)}", (number,))
+
+
 def _older_current(world: World) -> None:
     world.sql("UPDATE resource SET version = 1 WHERE type = 'Observation' AND id = 'o1'")
 
@@ -191,6 +209,18 @@ CASES = [
     pytest.param(
         _swap_entries, f"entry-altered {ORIGIN} entry 1 (Observation/o2/_history/1)", id="two entries swapped"
     ),
+    pytest.param(_log_twice, f"entry-altered {ORIGIN} entry 10 ({REF})", id="version logged twice"),
+    pytest.param(
+        lambda w: w.sql("UPDATE evidence_entry SET outbox_id = 99 WHERE position = 1"),
+        f"entry-altered {ORIGIN} entry 1 ({REF})",
+        id="entry under another number",
+    ),
+    pytest.param(
+        lambda w: w.sql(f"UPDATE resource_version SET outbox_id = 99 WHERE {of_record()}"),
+        f"entry-missing {REF}",
+        id="record with a number of no entry",
+    ),
+    pytest.param(_swap_numbers, f"entry-missing {REF}", id="two records' numbers swapped"),
     pytest.param(
         lambda w: flip_column(w, "evidence_tile", "hashes", "level = 0", 40),
         f"tile-altered {ORIGIN} tile 0/0",
