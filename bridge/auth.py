@@ -10,13 +10,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from functools import wraps
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, cast
 
 from flask import Flask, current_app, g, request
 
 from bridge.errors import AuthenticationRequired, PermissionDenied
 from bridge.peer_signature import PeerSignatureError, claimed_org
 from bridge.tokens import ROLE_PERMISSIONS, TokenBook
+
+if TYPE_CHECKING:
+    from bridge.services.peer_request import PeerRequest
 
 PUBLIC = "public"
 PERMISSIONS = frozenset(
@@ -59,19 +63,45 @@ class Principal:
 OPERATOR = Principal("operator", "operator", "operator", PERMISSIONS)
 
 
-def requires(permission: str) -> Callable[[_View], _View]:
+def requires(permission: str, *, admits: bool = False) -> Callable[[_View], _View]:
     """Declare the permission a view function needs (one of ``PERMISSIONS``, or ``PUBLIC``).
 
-    Goes below the route decorator.
+    Goes below the route decorator. ``admits``: the view is for members only and keeps the request's nonce itself, in
+    its first transaction (``peer_request``); what it leaves undone of that is done before the answer leaves.
     """
     if permission != PUBLIC and permission not in PERMISSIONS:
         raise ValueError(f"unknown permission {permission}")
 
     def declare(view: _View) -> _View:
-        view.yiqiao_permission = permission  # type: ignore[attr-defined]
-        return view
+        declared: Any = _admitting(view) if admits else view
+        declared.yiqiao_permission, declared.yiqiao_admits = permission, admits
+        return cast(_View, declared)
 
     return declare
+
+
+def _admitting(view: Callable[..., Any]) -> Callable[..., Any]:
+    @wraps(view)
+    def settled(*arguments: Any, **named: Any) -> Any:
+        asked = peer_request()
+        try:
+            try:
+                return view(*arguments, **named)
+            finally:
+                asked.settle()
+        except PeerSignatureError as error:
+            g.refused(asked.org, error)
+            raise
+
+    return settled
+
+
+def peer_request() -> PeerRequest:
+    """Return the signed request of a view that ``admits``; raises ``AuthenticationRequired`` elsewhere."""
+    asked: PeerRequest | None = g.get("peer_request")
+    if asked is None:
+        raise AuthenticationRequired
+    return asked
 
 
 def declared_permission(view: Callable[..., Any]) -> str | None:
@@ -95,18 +125,19 @@ def guard(app: Flask, node: Any) -> None:
     def check_permission() -> None:
         if request.endpoint is None:
             return  # no such route: 404 from the router, nothing to protect
-        permission = declared_permission(current_app.view_functions[request.endpoint])
+        view = current_app.view_functions[request.endpoint]
+        permission = declared_permission(view)
         if permission == PUBLIC:
             return
-        caller = _authenticate(node, book)
+        caller = _authenticate(node, book, admits=getattr(view, "yiqiao_admits", False))
         if permission is None or permission not in caller.permissions:
             raise PermissionDenied
         g.principal = caller
 
 
-def _authenticate(node: Any, book: TokenBook) -> Principal:
+def _authenticate(node: Any, book: TokenBook, *, admits: bool) -> Principal:
     if "Signature-Input" in request.headers:
-        return _member(node)
+        return _member(node, admits=admits)
     text = _token_text()
     if not text:
         raise AuthenticationRequired("a bearer token or a signed request is needed")
@@ -129,14 +160,21 @@ def _token_text() -> str:
     return (given.token or "").strip() if given.type == "bearer" else ""
 
 
-def _member(node: Any) -> Principal:
+def _member(node: Any, *, admits: bool) -> Principal:
     """Authenticate an SM2-signed request against the keys on the ledger."""
+
+    def refused(claimed: str, error: PeerSignatureError) -> None:
+        node.watch.refused(claimed if node.peers.directory.knows(claimed) else "", error.code)
+
+    check = node.peers.admit if admits else node.peers.verify
     try:
-        org = node.peers.verify(
+        found = check(
             method=request.method, url=request.url, headers=request.headers, body=request.get_data(cache=True)
         )
     except PeerSignatureError as error:
-        claimed = claimed_org(request.headers.get("Signature-Input", ""))
-        node.watch.refused(claimed if node.peers.directory.knows(claimed) else "", error.code)
+        refused(claimed_org(request.headers.get("Signature-Input", "")), error)
         raise
+    if admits:
+        g.peer_request, g.refused = found, refused
+    org = found.org if admits else found
     return Principal("member", org, org, MEMBER_PERMISSIONS, org=org)

@@ -29,6 +29,8 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -85,6 +87,26 @@ class NonceStore(Protocol):
 
     def remember(self, nonce: str, expires: int, now: int) -> bool:
         """Keep ``nonce`` until ``expires`` (Unix seconds); False when it was already there."""
+
+    def keeping(self, nonce: str, expires: int) -> AbstractContextManager[Any]:
+        """Give the database transaction that keeps ``nonce``; None when it was already there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A request whose signature holds under a key of ``org``; whether it came before is not known yet.
+
+    ``nonce`` is the sender's with its org, to be kept until ``keep_until`` (Unix seconds).
+    """
+
+    org: str
+    key_id: str
+    nonce: str
+    keep_until: int
+
+    def confirm(self, member: Mapping[str, Any] | None, now: float) -> None:
+        """Raise ``PeerSignatureError`` unless ``member``, the sender's record, is active and the key live in it."""
+        _signing_key(member, self.key_id, int(now))
 
 
 def content_digest(body: bytes) -> str:
@@ -222,6 +244,31 @@ def verify_request(
 ) -> str:
     """Return the org that signed a request, or raise ``PeerSignatureError``; the steps are the module's.
 
+    Arguments as of ``check_signature``.
+    """
+    signed = check_signature(method, url, headers, body, member_lookup=member_lookup, audience=audience, now=now)
+    if not nonces.remember(signed.nonce, signed.keep_until, int(now)):  # (7)
+        raise replayed()
+    return signed.org
+
+
+def replayed() -> PeerSignatureError:
+    """Return the refusal of a request that came before."""
+    return PeerSignatureError("replayed", "this request was already received")
+
+
+def check_signature(
+    method: str,
+    url: str,
+    headers: Mapping[str, str] | Iterable[tuple[str, str]],
+    body: bytes,
+    *,
+    member_lookup: MemberLookup,
+    audience: str,
+    now: float,
+) -> Signed:
+    """Return a request's signature after every step but the last, or raise ``PeerSignatureError``.
+
     ``url`` is the full address as received (scheme, host, path, query); ``headers`` a mapping or the field lines.
     ``member_lookup`` gives the ledger's member record.
     """
@@ -241,9 +288,7 @@ def verify_request(
     except SignatureInvalid as error:
         raise PeerSignatureError("bad-signature", "the request's signature does not hold") from error
     keep_until = values.expires + CLOCK_SKEW_SECONDS + 1
-    if not nonces.remember(f"{values.org}:{values.nonce}", keep_until, now):  # (7)
-        raise PeerSignatureError("replayed", "this request was already received")
-    return values.org
+    return Signed(values.org, values.key_id, f"{values.org}:{values.nonce}", keep_until)
 
 
 class _Fields:

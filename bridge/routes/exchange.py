@@ -13,8 +13,9 @@ from typing import Any
 from flask import Blueprint, Response, request
 
 from anchor import canonical
-from bridge.auth import principal, requires
+from bridge.auth import peer_request, principal, requires
 from bridge.errors import InvalidRequest, NotFound, PermissionDenied
+from bridge.services.held_records import HeldRecords
 from bridge.services.localisation_list import lists_bundle, localisations
 
 JSON_TYPE = "application/json"
@@ -29,10 +30,10 @@ def exchange_blueprint(node: Any) -> Blueprint:
     _add_authority(blueprint, node)
 
     @blueprint.post("/requests")
-    @requires("exchange.peer")
+    @requires("exchange.peer", admits=True)
     def requests_() -> Response:
         """Answer a signed request with the first page of a sealed release, or say that a person is asked."""
-        answer = node.exchange.answer(request.get_data(), _member())
+        answer = node.exchange.answer(request.get_data(), _member(), peer_request())
         value = answer.value()
         return _json(value if answer.release is None else _with_envelope(value, answer.envelope))
 
@@ -50,6 +51,8 @@ def _with_envelope(value: dict[str, Any], envelope: bytes) -> dict[str, Any]:
 
 
 def _add_authority(blueprint: Blueprint, node: Any) -> None:
+    held_records = HeldRecords(node.pseudonyms, node.localisation)
+
     @blueprint.post("/pseudonyms")
     @requires("exchange.peer")
     def pseudonyms() -> Response:
@@ -58,17 +61,15 @@ def _add_authority(blueprint: Blueprint, node: Any) -> None:
         return _json({"pids": node.pseudonyms.compute(_member(), *_identifiers())})
 
     @blueprint.post("/pseudonyms/held")
-    @requires("exchange.peer")
+    @requires("exchange.peer", admits=True)
     def held() -> Response:
         """Say who holds records of a person under any pseudonym that is served, newest first: Lists, for a lookup."""
         _only_authority(node)
         scope, identifiers = _identifiers()
         if len(identifiers) != 1:
             raise InvalidRequest("a lookup is of one person")
-        (pids,) = node.pseudonyms.compute_served(_member(), scope, identifiers)
-        found = [(pid, each) for pid in pids for each in node.localisation.locate(_member(), pid)]
-        lists = [(each["org"], pid, each["categories"]) for pid, each in found]
-        return _json(lists_bundle("searchset", lists), FHIR_TYPE)
+        found = held_records.of(_member(), scope, identifiers[0], peer_request().transaction)
+        return _json(lists_bundle("searchset", found), FHIR_TYPE)
 
     @blueprint.post("/locate")
     @requires("exchange.peer")

@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sqlalchemy import Engine, Table, delete, func, select
+from sqlalchemy import Connection, Engine, Table, delete, func, select
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.errors import QuotaExceeded
@@ -77,28 +77,37 @@ class AbuseWatch:
         self._engine, self._keyring, self._audit, self._clock = engine, keyring, audit, clock
         self._limits = limits or Limits()
         self._told: frozenset[tuple[str, str]] = frozenset()
+        insert = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+        key, more = ["kind", "org", "who", "hour"], {"count": _ACTIVITY.c.count + 1}
+        self._add = insert(_ACTIVITY).on_conflict_do_update(index_elements=key, set_=more).returning(_ACTIVITY.c.count)
 
     def charge(self, org: str, practitioner: str | None) -> None:
         """Count a request for records; raises ``QuotaExceeded`` beyond the quota of the member or the practitioner.
 
         A member that leaves the practitioner out, or invents names, stays within its own quota all the same.
         """
-        over = self._count("asked", org) > self._limits.member
+        with write_transaction(self._engine) as connection:
+            within = self.asked(connection, org, practitioner)
+        if not within:
+            raise over_quota()
+
+    def asked(self, connection: Connection, org: str, practitioner: str | None) -> bool:
+        """Count a request for records in the caller's transaction; False when it is beyond a quota (``charge``)."""
+        within = self._count("asked", org, connection=connection) <= self._limits.member
         if practitioner:
             who = self._keyring.blind("practitioner", f"{org}|{practitioner}").hex()[:32]
-            over |= self._count("asked", org, who) > self._limits.practitioner
-        if over:
-            raise QuotaExceeded("the quota of requests for this hour is used up / 本小时请求配额已用完")
+            within &= self._count("asked", org, who, connection=connection) <= self._limits.practitioner
+        return within
 
     def denied(self, org: str) -> None:
         """Count a request that was denied."""
         self._count("denied", org)
 
-    def sought(self, org: str, *, found: bool) -> None:
-        """Count a question to the localisation index."""
-        self._count("sought", org)
+    def sought(self, connection: Connection, org: str, *, found: bool) -> None:
+        """Count a question to the localisation index in the caller's transaction."""
+        self._count("sought", org, connection=connection)
         if not found:
-            self._count("missed", org)
+            self._count("missed", org, connection=connection)
 
     def refused(self, org: str, code: str) -> None:
         """Count a request whose signature is not accepted as ``org``'s ("" for an unknown one), and audit the first."""
@@ -152,12 +161,15 @@ class AbuseWatch:
             connection.execute(delete(_ACTIVITY).where(_ACTIVITY.c.hour < oldest))
         return len(new)
 
-    def _count(self, kind: str, org: str, who: str = "") -> int:
+    def _count(self, kind: str, org: str, who: str = "", *, connection: Connection | None = None) -> int:
         """Add one and return this hour's count."""
+        if connection is None:
+            with write_transaction(self._engine) as own:
+                return self._count(kind, org, who, connection=own)
         row = {"kind": kind, "org": org, "who": who, "hour": int(self._clock()) // HOUR_SECONDS, "count": 1}
-        with write_transaction(self._engine) as connection:
-            insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-            statement = insert(_ACTIVITY).values(**row)
-            more = {"count": _ACTIVITY.c.count + 1}
-            statement = statement.on_conflict_do_update(index_elements=["kind", "org", "who", "hour"], set_=more)
-            return int(connection.execute(statement.returning(_ACTIVITY.c.count)).scalar_one())
+        return int(connection.execute(self._add, row).scalar_one())
+
+
+def over_quota() -> QuotaExceeded:
+    """Return the refusal of a request beyond its quota."""
+    return QuotaExceeded("the quota of requests for this hour is used up / 本小时请求配额已用完")

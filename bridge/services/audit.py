@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from bridge.services.audit_event import (
     rest_event,
 )
 from bridge.storage.database import write_transaction
-from bridge.storage.records import Lineage
+from bridge.storage.record_versions import Lineage, RecordWrite
 
 if TYPE_CHECKING:
     from sqlalchemy import Connection, Engine
@@ -72,6 +72,16 @@ class AuditService:
         )
         return self._store(event, None)
 
+    def record_operations(
+        self, queries: Sequence[bytes], *, client: Party, conn: Connection, outcome: Outcome = SUCCESS
+    ) -> None:
+        """Record operations of one caller, each told by its query, in the transaction that they are done in."""
+        described = [
+            rest_event("operation", recorded=self._now(), server=self.node, client=client, outcome=outcome, query=query)
+            for query in queries
+        ]
+        self._records.put_many(conn, [self._write({**event, "id": str(uuid.uuid4())}) for event in described])
+
     def record_decision(self, facts: ExchangeFacts, conn: Connection | None = None) -> str:
         """Record that a peer's request was permitted or denied here (this node is the holder)."""
         return self._store(decision_event(facts, recorded=self._now()), conn)
@@ -95,13 +105,15 @@ class AuditService:
     def _store(self, event: dict[str, Any], conn: Connection | None) -> str:
         """Store an event; with ``conn`` in the caller's transaction, to commit with its cause."""
         event = {**event, "id": str(uuid.uuid4())}
-        lineage = Lineage(source=self.node.id, source_digest=NO_SOURCE, adapter=ADAPTER)
         if conn is not None:
-            self._records.put(conn, event, lineage, SUBJECT)
+            self._records.put_many(conn, [self._write(event)])
         else:
             with write_transaction(self._engine) as own:
-                self._records.put(own, event, lineage, SUBJECT)
+                self._records.put_many(own, [self._write(event)])
         return str(event["id"])
+
+    def _write(self, event: dict[str, Any]) -> RecordWrite:
+        return RecordWrite(event, Lineage(source=self.node.id, source_digest=NO_SOURCE, adapter=ADAPTER), SUBJECT)
 
     def _now(self) -> str:
         return datetime.fromtimestamp(self._clock(), UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -24,6 +24,7 @@ from bridge.errors import DisclosureRefused, InvalidRequest, NotFound, PeerError
 from bridge.peer_signature import live_key
 from bridge.services import access_request
 from bridge.services.access_request import SignedRequest
+from bridge.services.admission import Admission
 from bridge.services.audit_event import MINOR_FAILURE, SERIOUS_FAILURE, ExchangeFacts, Party
 from bridge.services.awaited_state import awaited_state
 from bridge.services.lookup import DEFAULT_ROLE, Asking, HolderOutcome, LookupResult
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from bridge.services.audit import AuditService
     from bridge.services.ledger_events import LedgerEvents
     from bridge.services.localisation import LocalisationClient
+    from bridge.services.peer_request import PeerRequest
     from bridge.services.peers import Peers
     from bridge.services.pseudonyms import PseudonymClient
     from bridge.services.receive import ReceiveService
@@ -118,16 +120,22 @@ class ExchangeService:
         tell(f"{len(holders)} institution(s) hold records / 有 {len(holders)} 家机构持有记录")
         return LookupResult(tuple(self._ask(each, pids[each], asking, tell) for each in holders))
 
-    def answer(self, request: bytes, caller: str) -> Answer:
+    def answer(self, request: bytes, caller: str, peer: PeerRequest | None = None) -> Answer:
         """Answer a signed request of the member ``caller`` (``ReleaseService.answer``) within its quota.
+
+        ``peer``: the HTTP request it came in, whose nonce is kept here; None when that is not this caller's matter.
 
         A refusal leaves at a multiple of ``REFUSAL_GRID_SECONDS`` after the request came: how long the way to it was
         (an unknown patient, one with many grants) does not show. Raises ``QuotaExceeded`` as well.
         """
         began = time.monotonic()
-        self._watch.charge(caller, access_request.parse(request).statement["practitioner"])
+        practitioner = access_request.parse(request).statement["practitioner"]
+        admission = Admission(caller, practitioner, self._watch, self._engine, peer)
         try:
-            return self._release.answer(request, caller)
+            try:
+                return self._release.answer(request, caller, admission)
+            finally:
+                admission.settle()  # what ended before it was let in counts as well
         except DisclosureRefused as error:
             self._watch.denied(caller)
             if error.code in access_request.UNDECIDED:  # no decision, which would have recorded itself

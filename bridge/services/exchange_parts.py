@@ -126,7 +126,7 @@ def assemble_exchange(
     own = terms.authority == node.id
     service = PseudonymService(engine, terms.keys, audit, clock, terms.pseudonyms_per_day)
     watch = AbuseWatch(engine, keyring, audit, terms.limits, clock)
-    index = LocalisationIndex(engine, audit, clock, lambda org, found: watch.sought(org, found=found))
+    index = LocalisationIndex(engine, audit, clock, lambda conn, org, found: watch.sought(conn, org, found=found))
     pseudonyms = PseudonymClient(peers, node.id, terms.authority, terms.scope, service if own else None)
     localisation = LocalisationClient(peers, node.id, terms.authority, index if own else None)
     events = LedgerEvents(

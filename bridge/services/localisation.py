@@ -39,6 +39,7 @@ REREGISTERED_PATIENTS = 200  # patients registered anew at a time after a rotati
 RUN_PATIENTS = 2_000  # patients of one run of the job; the next run takes the next ones
 OVERLAP_MILLISECONDS = 60_000  # a transaction may commit this much later than the time it wrote
 SETTLING_MILLISECONDS = 1_000  # how long after its time a version may still be joined by another of the same time
+LOCATE = b"locate"  # what the audit trail says of a question to the index
 HELD_PATH = "/exchange/v1/pseudonyms/held"
 REGISTER_PATH = "/exchange/v1/localisations"
 WITHDRAW_PATH = "/exchange/v1/localisations/withdrawals"
@@ -59,9 +60,9 @@ class LocalisationIndex:
         engine: Engine,
         audit: AuditService,
         clock: Callable[[], float] = time.time,
-        sought: Callable[[str, bool], None] = lambda _org, _found: None,
+        sought: Callable[[Connection, str, bool], None] = lambda _connection, _org, _found: None,
     ) -> None:
-        """``sought`` is told of every question: who asked, and whether anybody was known."""
+        """``sought`` is told of every question in its transaction: who asked, and whether anybody was known."""
         self._engine, self._audit, self._clock, self._sought = engine, audit, clock, sought
 
     def register(self, org: str, entries: Sequence[Entry]) -> int:
@@ -92,13 +93,16 @@ class LocalisationIndex:
 
     def locate(self, org: str, pid: str) -> list[dict[str, Any]]:
         """Return the members other than the asking one that hold records, each with its categories."""
-        wanted = select(_INDEX.c.org, _INDEX.c.categories).where(
-            _INDEX.c.pid == _pid({"pid": pid}), _INDEX.c.org != org
-        )
-        with read_transaction(self._engine) as connection:
-            rows = connection.execute(wanted.order_by(_INDEX.c.org)).all()
-        self._audit.record("operation", client=Party(org), query=b"locate")
-        self._sought(org, bool(rows))
+        pid = _pid({"pid": pid})
+        with write_transaction(self._engine) as connection:
+            self._audit.record_operations([LOCATE], client=Party(org), conn=connection)
+            return self.find(connection, org, pid)
+
+    def find(self, connection: Connection, org: str, pid: str) -> list[dict[str, Any]]:
+        """Return what ``locate`` does, in the caller's transaction, which has recorded it (``LOCATE``)."""
+        wanted = select(_INDEX.c.org, _INDEX.c.categories).where(_INDEX.c.pid == pid, _INDEX.c.org != org)
+        rows = connection.execute(wanted.order_by(_INDEX.c.org)).all()
+        self._sought(connection, org, bool(rows))
         return [{"org": row.org, "categories": json.loads(row.categories)} for row in rows]
 
 

@@ -11,7 +11,9 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 from urllib.parse import urlsplit
 
@@ -19,9 +21,18 @@ import requests
 
 from anchor.errors import ChainError
 from bridge.errors import PeerRejected, PeerUnavailable
-from bridge.peer_signature import CHECKPOINT_HEADER, NonceStore, PeerAuth, verify_request
+from bridge.peer_signature import (
+    CHECKPOINT_HEADER,
+    NonceStore,
+    PeerAuth,
+    PeerSignatureError,
+    Signed,
+    check_signature,
+    verify_request,
+)
 from bridge.pki.tls_identity import AUTHORITIES
 from bridge.services.dial_guard import Dialling, GuardedAdapter, Network
+from bridge.services.peer_request import PeerRequest
 
 if TYPE_CHECKING:
     from anchor import gm
@@ -63,6 +74,12 @@ class MemberDirectory:
             if record is not None or org in self._seen:  # unknown names must not fill the memory
                 self._seen[org] = (now, record)
         return record
+
+    def last_known(self, org: str) -> dict[str, Any] | None:
+        """Return the record that this process read last, however old; None when it has read none."""
+        with self._lock:
+            found = self._seen.get(org)
+        return None if found is None else found[1]
 
     def knows(self, org: str) -> bool:
         """Whether an org id is a member's, active or not; False as well when the ledger does not answer."""
@@ -146,6 +163,24 @@ class Peers:
             nonces=self._nonces,
             now=self._clock(),
         )
+
+    def admit(
+        self, *, method: str, url: str, headers: Mapping[str, str] | Iterable[tuple[str, str]], body: bytes
+    ) -> PeerRequest:
+        """Return a request whose signature holds, as ``verify`` but for two things that the caller does later.
+
+        The signature may have been checked by a record that this process remembers: before anything else the sender is
+        to be confirmed by what the ledger says now (``PeerRequest.confirm``). And the nonce is kept in the first
+        transaction (``PeerRequest.transaction``). Raises ``PeerSignatureError``.
+        """
+        checked = partial(check_signature, method, url, headers, body, audience=self._org, now=self._clock())
+        with suppress(PeerSignatureError):  # a key or a standing that has changed since: the ledger is asked
+            return self._admitted(checked(member_lookup=self.directory.last_known), confirmed=False)
+        signed = checked(member_lookup=lambda org: self.directory.member(org, fresh=True))
+        return self._admitted(signed, confirmed=True)
+
+    def _admitted(self, signed: Signed, *, confirmed: bool) -> PeerRequest:
+        return PeerRequest(signed, self.directory, self._nonces, self._clock, confirmed=confirmed)
 
     def endpoint(self, org: str) -> str:
         """Return a member's base URL without a slash at the end; ``PeerUnavailable`` when it may not be used."""

@@ -23,7 +23,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from anchor import canonical, gm
 from bridge.errors import Conflict, InvalidRequest, PeerRejected, QuotaExceeded, SettingsError
 from bridge.keys.store import KeyStore, in_turn
-from bridge.services.audit_event import Party
+from bridge.services.audit_event import SUCCESS, Party
 from bridge.storage.database import read_transaction, transact
 from bridge.storage.exchange import Localisation, PseudonymUse
 from fhir_adapters.identifiers import IDENTIFIER_KINDS, check_resident_id, full_width_to_ascii
@@ -106,18 +106,30 @@ class PseudonymService:
 
         While holders register anew after a rotation, a lookup has to know both. Raises as ``compute`` does.
         """
+        computed = self.served(scope, identifiers)
+        if not transact(self._engine, lambda connection: self.charge(connection, org, scope, len(computed))):
+            raise over_quota()
+        return computed
+
+    def served(self, scope: str, identifiers: Sequence[Identifier]) -> list[list[str]]:
+        """Return what ``compute_served`` does, for a caller that charges for it before anybody gets it."""
         if not _SCOPE.fullmatch(scope):
             raise InvalidRequest("scope is not of its form")
         if not 0 < len(identifiers) <= MAX_BATCH:
             raise InvalidRequest(f"a request is for 1 to {MAX_BATCH} identifiers")
         wanted = [normalised(system, value) for system, value in identifiers]
-        note = f"pseudonyms scope={scope} count={len(wanted)}".encode()
-        if not self._charge(org, len(wanted)):
-            self._audit.record("operation", client=Party(org), outcome="4", query=note)
-            raise QuotaExceeded("this member's quota of pseudonyms for today is used up / 今日假名配额已用完")
         keys = [(version, self._key(scope, version)) for version in self.versions(scope)]
-        self._audit.record("operation", client=Party(org), query=note)
         return [[pseudonym(key, scope, version, identifier) for version, key in keys] for identifier in wanted]
+
+    def charge(self, connection: Connection, org: str, scope: str, count: int, further: Sequence[bytes] = ()) -> bool:
+        """Charge a member for so many identifiers, recorded; False, also recorded, when that is beyond its quota.
+
+        ``further``: operations that are recorded as well when it is not.
+        """
+        within = self._within(connection, org, count)
+        notes = [f"pseudonyms scope={scope} count={count}".encode(), *(further if within else ())]
+        self._audit.record_operations(notes, client=Party(org), conn=connection, outcome=SUCCESS if within else "4")
+        return within
 
     def versions(self, scope: str) -> list[int]:
         """Return the versions of a scope's key that are served, newest first; version 1 when there is none yet."""
@@ -163,20 +175,18 @@ class PseudonymService:
             raise SettingsError(f"{self._keys.directory / name} is not a pseudonym key / 密钥文件格式错误")
         return key
 
-    def _charge(self, org: str, count: int) -> bool:
+    def _within(self, connection: Connection, org: str, count: int) -> bool:
+        """Add to what a member has used today; False, and nothing added, when the quota does not hold it."""
         day = int(self._clock()) // SECONDS_A_DAY
+        insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+        connection.execute(insert(_USE).values(org=org, day=day, count=0).on_conflict_do_nothing())
+        fits = (_USE.c.org == org) & (_USE.c.day == day) & (_USE.c.count + count <= self._quota)
+        return connection.execute(update(_USE).where(fits).values(count=_USE.c.count + count)).rowcount == 1
 
-        def work(connection: Connection) -> bool:
-            insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-            connection.execute(insert(_USE).values(org=org, day=day, count=0).on_conflict_do_nothing())
-            mine = (_USE.c.org == org) & (_USE.c.day == day)
-            used = connection.execute(select(_USE.c.count).where(mine).with_for_update()).scalar_one()
-            if used + count > self._quota:
-                return False
-            connection.execute(update(_USE).where(mine).values(count=used + count))
-            return True
 
-        return transact(self._engine, work)
+def over_quota() -> QuotaExceeded:
+    """Return the refusal of a member that has used up its pseudonyms of the day."""
+    return QuotaExceeded("this member's quota of pseudonyms for today is used up / 今日假名配额已用完")
 
 
 class PseudonymClient:

@@ -48,6 +48,7 @@ from bridge.storage.database import read_transaction, write_transaction
 from bridge.storage.disclosures import DisclosureStore
 
 if TYPE_CHECKING:
+    from bridge.services.admission import Admission
     from bridge.services.approvals import Approvals
     from bridge.services.audit import AuditService
     from bridge.services.consent import ConsentService
@@ -112,24 +113,30 @@ class ReleaseService:
         self._chain_id, self._node, self._events, self._audit = chain_id, node, events, audit
         self._clock, self._emergency, self._approval = clock, emergency, approval or ApprovalRules()
 
-    def answer(self, raw: bytes, caller: str) -> Answer:
-        """Answer one signed request.
+    def answer(self, raw: bytes, caller: str, admission: Admission) -> Answer:
+        """Answer one signed request, let in by ``admission``.
 
-        Raises ``InvalidRequest``, ``DisclosureRefused`` (the caller is told "not permitted" and no more),
-        ``PeerUnavailable`` when the ledger is needed and does not answer, and ``Overloaded`` while the same request
-        is being answered elsewhere.
+        Raises ``InvalidRequest``, ``DisclosureRefused`` (the caller is told "not permitted" and no more), what letting
+        in raises, ``PeerUnavailable`` when the ledger is needed and does not answer, and ``Overloaded`` while the same
+        request is being answered elsewhere.
         """
         asked = access_request.parse(raw)
         known = self._store.get(asked.id)
         reading = self._read(asked, caller)
-        member = self._authentic(asked, caller, known, reading)  # (1)
+        member = self._authentic(asked, caller, known, reading, admission)  # (1)
         now = int(self._clock())
-        first = known is None and self._store.begin(
-            asked.id, requester=caller, purpose=asked.statement["purpose"], digest=sm3(raw).hex(), raw=raw, now=now
-        )
+        digest, purpose = sm3(raw).hex(), asked.statement["purpose"]
+        with admission.transaction() as connection:
+            first = (
+                connection is not None
+                and known is None
+                and self._store.begin(
+                    connection, asked.id, requester=caller, purpose=purpose, digest=digest, raw=raw, now=now
+                )
+            )
         row = None if first else self._store.get(asked.id)
         if not first:  # (2)
-            if row is None or row.request_digest != sm3(raw).hex():
+            if row is None or row.request_digest != digest:
                 raise DisclosureRefused("conflict", "another request has this id")
             if row.state in ("sealed", "released"):
                 return self._again(asked, row, member, reading)
@@ -186,9 +193,10 @@ class ReleaseService:
         return fact
 
     def _authentic(
-        self, asked: SignedRequest, caller: str, known: Row[Any] | None, reading: Reading
+        self, asked: SignedRequest, caller: str, known: Row[Any] | None, reading: Reading, admission: Admission
     ) -> Mapping[str, Any]:
         member = self._member(caller, asked, reading)
+        admission.confirm(member or None)
         ledger: Mapping[str, Any] | None
         try:
             ledger = reading.fresh.get(f"request/{asked.id}") or self._ledger.fresh(f"request/{asked.id}")

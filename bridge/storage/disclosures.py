@@ -21,24 +21,34 @@ class DisclosureStore:
 
     def __init__(self, engine: Engine, keyring: KeyRing) -> None:
         self._engine, self._keyring = engine, keyring
+        insert_ = postgresql.insert if engine.dialect.name == "postgresql" else sqlite.insert
+        self._begin = insert_(_DISCLOSURE).on_conflict_do_nothing().returning(_DISCLOSURE.c.request_id)
 
-    def begin(self, request_id: str, *, requester: str, purpose: str, digest: str, raw: bytes, now: int) -> bool:
-        """Note that a request is being decided; False when it was there already."""
-        with write_transaction(self._engine) as connection:
-            insert_ = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-            row = {
-                "request_id": request_id,
-                "requester": requester,
-                "purpose": purpose,
-                "state": "deciding",
-                "request_digest": digest,
-                "request_sealed": self._keyring.seal(connection, NODE, raw, f"request|{request_id}".encode()),
-                "count": 0,
-                "created": now,
-                "updated": now,
-            }
-            new = insert_(_DISCLOSURE).values(**row).on_conflict_do_nothing().returning(_DISCLOSURE.c.request_id)
-            return connection.execute(new).first() is not None
+    def begin(
+        self,
+        connection: Connection,
+        request_id: str,
+        *,
+        requester: str,
+        purpose: str,
+        digest: str,
+        raw: bytes,
+        now: int,
+    ) -> bool:
+        """Note in the caller's transaction that a request is being decided; False when it was there already."""
+        row = {
+            "request_id": request_id,
+            "requester": requester,
+            "purpose": purpose,
+            "state": "deciding",
+            "request_digest": digest,
+            "request_sealed": self._keyring.seal(connection, NODE, raw, f"request|{request_id}".encode()),
+            "count": 0,
+            "pages": 0,
+            "created": now,
+            "updated": now,
+        }
+        return connection.execute(self._begin, row).first() is not None
 
     def take_over(self, request_id: str, *, seen: int, now: int) -> bool:
         """Take over the deciding of a request whose process has gone; False when another was first."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine, Table, delete
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, Engine, Table, delete
 from sqlalchemy.dialects import postgresql, sqlite
 
 from bridge.storage.database import write_transaction
@@ -24,6 +27,16 @@ class NonceCache:
         """Keep ``nonce`` until ``expires`` (Unix seconds); False when it was already there, also in another worker."""
         with write_transaction(self._engine) as connection:
             return connection.execute(self._insert, {"nonce": nonce, "expires": expires}).first() is not None
+
+    @contextmanager
+    def keeping(self, nonce: str, expires: int) -> Iterator[Connection | None]:
+        """Give the transaction that keeps ``nonce``, for what the request does first; None when it was already there.
+
+        Either both are durable afterwards or neither is.
+        """
+        with write_transaction(self._engine) as connection:
+            new = connection.execute(self._insert, {"nonce": nonce, "expires": expires}).first() is not None
+            yield connection if new else None
 
     def purge(self, now: float) -> int:
         """Forget what expired before ``now``; return how many."""

@@ -169,7 +169,8 @@ def test_quotas_and_alerts_hold_on_both_databases(stores: Stores) -> None:
         watch.charge("B", "x")
     for _ in range(3):
         watch.denied("B")
-        watch.sought("C", found=False)
+        with stores.engine.begin() as connection:
+            watch.sought(connection, "C", found=False)
     assert watch.alerts() == (Alert("denials", "B", 3), Alert("unknown-patients", "C", 3))
     assert watch.watch() == 2
 
@@ -177,8 +178,9 @@ def test_quotas_and_alerts_hold_on_both_databases(stores: Stores) -> None:
 def test_a_disclosure_is_begun_once_and_kept_sealed(stores: Stores) -> None:
     store = DisclosureStore(stores.engine, stores.keyring)
     facts = {"requester": "B", "purpose": "TREAT", "digest": "d" * 64, "raw": b"{}"}
-    assert store.begin("r" * 32, **facts, now=10)
-    assert not store.begin("r" * 32, **facts, now=11)
+    for now, first in ((10, True), (11, False)):
+        with stores.engine.begin() as connection:
+            assert store.begin(connection, "r" * 32, **facts, now=now) is first
     assert not store.take_over("r" * 32, seen=9, now=12)
     assert store.take_over("r" * 32, seen=10, now=12)
     pages = ReleasePages(stores.engine, stores.keyring)

@@ -433,9 +433,10 @@ def test_a_request_in_hand_is_not_decided_twice(world: World) -> None:
     )
     body = {"request": asked.id, "holder": A, "purpose": "TREAT", "commitment": asked.commitment}
     world[B].submitter.submit("access.request", body)
-    world[A].parts.exchange._release._store.begin(  # type: ignore[attr-defined]
-        asked.id, requester=B, purpose="TREAT", digest=_digest(asked), raw=asked.dump(), now=int(world.clock())
-    )
+    facts = {"requester": B, "purpose": "TREAT", "digest": _digest(asked), "raw": asked.dump()}
+    store: Any = world[A].parts.exchange._release._store  # type: ignore[attr-defined]
+    with world[A].engine.begin() as connection:
+        store.begin(connection, asked.id, **facts, now=int(world.clock()))
     with pytest.raises(Overloaded):
         world[A].parts.exchange.answer(asked.dump(), B)
     world.tick(91)  # the process that had it is gone

@@ -192,8 +192,9 @@ def test_an_event_of_another_patients_erasure_does_not_count(node: Node) -> None
 
 def test_what_exchanges_left_is_erased(node: Node) -> None:
     disclosures = DisclosureStore(node.engine, node.keyring)
-    disclosures.begin("ab" * 16, requester=org_id(2), purpose="TREAT", digest="cd" * 32, raw=b"request", now=1)
+    facts = {"requester": org_id(2), "purpose": "TREAT", "digest": "cd" * 32, "raw": b"request"}
     with node.engine.begin() as conn:
+        disclosures.begin(conn, "ab" * 16, **facts, now=1)
         conn.exec_driver_sql("UPDATE disclosure SET patient_id = 'p1'")
         disclosures.add_records(conn, "ab" * 16, 0, [("Observation/o1/_history/1", "ef" * 32)])
     assert node.erasure.erase("Patient/p1", "patient-request").exchanges == 1

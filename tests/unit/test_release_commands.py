@@ -35,8 +35,9 @@ def waits(node: Node) -> str:
     )  # fmt: skip
     disclosures = node.exchange_parts.releases._store
     now = int(time.time())
-    disclosures.begin(asked.id, requester=OTHER, purpose="HRESCH", digest="d" * 64, raw=asked.dump(), now=now)
+    facts = {"requester": OTHER, "purpose": "HRESCH", "digest": "d" * 64, "raw": asked.dump()}
     with write_transaction(node.engine) as connection:
+        disclosures.begin(connection, asked.id, **facts, now=now)
         node.approvals.open(connection, asked, "p1", "approval-for-HRESCH")
     return asked.id
 
