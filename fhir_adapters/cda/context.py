@@ -71,6 +71,7 @@ class Conversion:
         self._narrative: dict[str, Element] | None = None
         self._root: Element | None = None
         self._deferred: list[Callable[[], None]] = []
+        self._opened: Node | None = None
         self.by_source_id: dict[tuple[str, str], str] = {}
         """System and value of an entry's id -> reference of what was made of it."""
 
@@ -133,6 +134,23 @@ class Conversion:
     def issuer_system(self) -> str:
         """The system of numbers that the document's institution issues (record, visit, order and report numbers)."""
         return assigning_system(self.profile, self.issuer)
+
+    # Statements
+
+    def open(self, el: Element) -> Node:
+        """A statement's children, to look at and not to take: who chooses its mapping looks before the mapping does."""
+        opened = self._opened
+        if opened is None or opened.el is not el:
+            opened = self._opened = Node(el)
+        return opened
+
+    def opened(self, el: Element) -> Node:
+        """A statement's children to take from: as they were looked at, where that was the last thing opened."""
+        opened = self._opened
+        if opened is None or opened.el is not el:
+            return Node(el)
+        self._opened = None
+        return opened
 
     # Resources
 

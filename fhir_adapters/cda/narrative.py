@@ -24,7 +24,7 @@ _LOST = etree.XPath(
     "descendant::v3:renderMultiMedia | descendant::v3:linkHtml[@href and not(starts-with(@href, '#'))]",
     namespaces=_NAMESPACES,
 )
-_ANY_LOST = etree.XPath("boolean(//v3:renderMultiMedia | //v3:linkHtml)", namespaces=_NAMESPACES)
+_MAY_BE_LOST = (f"{{{V3}}}renderMultiMedia", f"{{{V3}}}linkHtml")
 _NOTHING = etree.XSLTAccessControl.DENY_ALL  # type: ignore[attr-defined]
 _local = threading.local()
 
@@ -62,7 +62,7 @@ class Narratives:
             apart = etree.Element("texts")
             apart.extend(copy(text) for text in texts)
             self._divs = dict(zip(texts, _transform()(apart).getroot(), strict=True))
-            if _ANY_LOST(apart):
+            if next(apart.iter(*_MAY_BE_LOST), None) is not None:
                 self._lost = {text: found for text in texts if (found := select(_LOST, text))}
         for lost in self._lost.get(el, ()):
             conv.issue("information", "narrative-reference", lost, "a reference out of the narrative is left out")

@@ -15,7 +15,6 @@ XSI_TYPE = "{" + XSI + "}type"
 _NAME = re.compile(r"(?:sdtc:)?[A-Za-z_][A-Za-z0-9_.-]{0,63}", re.ASCII)
 _PLAIN_PATH = re.compile(r"(?:/(?:sdtc:)?[A-Za-z_][A-Za-z0-9_.-]{0,63}(?:\[\d+\])?)+", re.ASCII)
 _STEPS = re.compile(r"/(?![^{}]*\})")  # not the slashes of a namespace in braces
-TEMPLATE_ID = _V3 + "templateId"
 _ARC = "2.16.156.10011."  # national OIDs: a root of theirs without an extension is an empty form field
 
 # Attributes that say how to read an element, not anything about the patient.
@@ -105,14 +104,13 @@ class Node:
         for found in self.kids.values():
             yield from found
 
+    def claimed(self) -> list[str]:
+        """The root OIDs of the templates that the element claims, in their order; they stay to be taken."""
+        return [each.get("root", "") for each in self.kids.get("templateId", ())]
+
     def templates(self) -> frozenset[str]:
         """The root OIDs of the templates the element claims, which are then taken."""
         return frozenset([each.get("root", "") for each in self.kids.pop("templateId", ())])
-
-
-def templates_of(el: Element) -> list[str]:
-    """The root OIDs of the templates that an element claims, in their order."""
-    return [each.get("root", "") for each in el.iterchildren(TEMPLATE_ID)]
 
 
 def child(el: Element, *path: str) -> Element | None:
@@ -128,9 +126,16 @@ def child(el: Element, *path: str) -> Element | None:
     return el
 
 
+def extension_child(el: Element, name: str) -> Element | None:
+    """The first child of a local name of HL7's extensions (sdtc)."""
+    tag = _SDTC + name
+    return next((each for each in el if each.tag == tag), None)
+
+
 def children(el: Element, name: str) -> list[Element]:
     """The children of a local name of CDA's namespace."""
-    return list(el.iterchildren(_V3 + name))
+    tag = _V3 + name
+    return [each for each in el if each.tag == tag]
 
 
 def said(el: Element) -> bool:

@@ -8,7 +8,7 @@ from fhir_adapters.cda.datatypes.nulls import reason_of
 from fhir_adapters.cda.entries.statement import STATEMENTS, Section
 from fhir_adapters.cda.header import actors
 from fhir_adapters.cda.narrative import Narratives, generated
-from fhir_adapters.cda.node import Node, child, name_of, said
+from fhir_adapters.cda.node import Node, child, children, name_of, said
 from fhir_adapters.xml.tree import Element
 
 _EMPTY = "http://terminology.hl7.org/CodeSystem/list-empty-reason"
@@ -47,9 +47,9 @@ def sections(conv: Conversion, root: Element, narratives: Narratives) -> list[Js
 
 def _components(root: Element) -> list[Element]:
     found: list[Element] = []
-    for component in root.findall("{urn:hl7-org:v3}component"):
+    for component in children(root, "component"):
         body = child(component, "structuredBody")
-        found += body.findall("{urn:hl7-org:v3}component") if body is not None else [component]
+        found += children(body, "component") if body is not None else [component]
     return found
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from pydantic_core import CoreConfig, PydanticCustomError, SchemaValidator, core_schema
 
 from fhir_adapters.validation.bindings import allowed_targets, required_codes
-from fhir_adapters.validation.primitives import MAX_STRING_CHARS, primitive_schema
+from fhir_adapters.validation.primitives import ID_CHARACTER, MAX_ID_CHARS, MAX_STRING_CHARS, primitive_schema
 from fhir_adapters.validation.structure import (
     ANY_RESOURCE,
     EMITTED_TYPES,
@@ -37,7 +37,6 @@ _Check = Callable[[dict[str, Any]], dict[str, Any]]
 KNOWN_SHAPES = 128
 """Valid combinations of names remembered of each type (about 100 bytes each): mappings make some ten of a type."""
 
-_ID = r"[A-Za-z0-9\-.]{1,64}"
 _CONFIG = CoreConfig(title="FHIR R4", hide_input_in_errors=True)
 
 
@@ -121,11 +120,11 @@ class _Compiler:
         codes = required_codes(owner, name, element.codes)
         schema: core_schema.CoreSchema
         if owner == "Reference" and name == "reference":
-            schema = self._shared("reference|" + "|".join(targets), _reference_text(targets))
+            schema = self._shared(_reference_text(targets, self._lean))
         elif codes:
             schema = core_schema.literal_schema(list(codes))
         elif element.kind in PRIMITIVES:
-            schema = self._shared(element.kind, primitive_schema(element.kind))
+            schema = self._shared(primitive_schema(element.kind))
         elif element.kind == EXTENSION and not self._lean and owner != PRIMITIVE_EXTENSION and owner != EXTENSION:
             schema = _delegated(lambda _: EXTENSION)
         elif element.kind == ANY_RESOURCE:
@@ -138,9 +137,11 @@ class _Compiler:
             schema = core_schema.nullable_schema(schema)
         return core_schema.list_schema(schema, strict=True, min_length=1)
 
-    def _shared(self, key: str, schema: core_schema.CoreSchema) -> core_schema.CoreSchema:
+    def _shared(self, schema: core_schema.CoreSchema) -> core_schema.CoreSchema:
         """A text with its pattern, which takes more memory than all else: in the lean schema each stands once."""
-        return self._define(key, schema) if self._lean and "pattern" in schema else schema
+        if not self._lean or "pattern" not in schema:
+            return schema
+        return self._define(f"{schema['pattern']} {schema.get('max_length')}", schema)
 
 
 def _with_checks(
@@ -247,13 +248,20 @@ def _extension_check(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
-def _reference_text(targets: tuple[str, ...]) -> core_schema.CoreSchema:
-    """Text of Reference.reference: relative (to an allowed type), absolute, urn or contained (FHIR R4 2.3.0.1)."""
+def _reference_text(targets: tuple[str, ...], lean: bool = False) -> core_schema.CoreSchema:
+    """Text of Reference.reference: relative (to an allowed type), absolute, urn or contained (FHIR R4 2.3.0.1).
+
+    The lean one bounds the id by the length of the whole, and so refuses some that are valid: a pattern that counts has
+    a state for every character counted, and some thirty such automata push a document out of the processor's cache.
+    """
     types = "|".join(map(re.escape, targets)) if targets else "[A-Z][A-Za-z]{1,63}"
-    relative = rf"({types})(/{_ID}(/_history/{_ID})?|\?[^\s\x00-\x1F]+)"
+    one_id = rf"{ID_CHARACTER}+" if lean else rf"{ID_CHARACTER}{{1,{MAX_ID_CHARS}}}"
+    relative = rf"({types})(/{one_id}(/_history/{one_id})?|\?[^\s\x00-\x1F]+)"
     absolute = r"[A-Za-z][A-Za-z0-9+.-]*:[^\s\x00-\x1F]+"
+    shortest_type = min(map(len, targets), default=2)
+    longest = shortest_type + len("/") + MAX_ID_CHARS if lean else MAX_STRING_CHARS
     return core_schema.str_schema(
-        strict=True, pattern=rf"^({relative}|{absolute}|#[^\s\x00-\x1F]*)$", max_length=MAX_STRING_CHARS
+        strict=True, pattern=rf"^({relative}|{absolute}|#[^\s\x00-\x1F]*)$", max_length=longest
     )
 
 

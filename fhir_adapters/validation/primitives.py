@@ -12,6 +12,11 @@ from pydantic_core import core_schema
 MAX_STRING_CHARS = 1024 * 1024
 """Longest string, in characters (FHIR R4, data type string)."""
 
+MAX_ID_CHARS = 64
+"""Longest logical id, in characters (FHIR R4, data type id)."""
+
+ID_CHARACTER = r"[A-Za-z0-9\-.]"
+
 _YEAR = "([0-9]([0-9]([0-9][1-9]|[1-9]0)|[1-9]00)|[1-9]000)"
 _LEAP_YEAR = "([0-9]{2}(0[48]|[2468][048]|[13579][26])|(0[48]|[2468][048]|[13579][26])00)"
 _DAY = (
@@ -31,7 +36,7 @@ _PATTERNS = {
     "markdown": _TEXT,
     "xhtml": r"^\s*<div[\s>][^\x00-\x08\x0B\x0C\x0E-\x1F]*</div>\s*$",
     "code": r"^[^\s\x00-\x1F]+(\s[^\s\x00-\x1F]+)*$",
-    "id": r"^[A-Za-z0-9\-.]{1,64}$",
+    "id": f"^{ID_CHARACTER}+$",  # no count: see compile._reference_text
     "uri": r"^[^\s\x00-\x1F]+$",
     "canonical": r"^[^\s\x00-\x1F]+$",
     "oid": r"^urn:oid:[0-2](\.(0|[1-9][0-9]*))+$",
@@ -47,7 +52,8 @@ _INTEGERS = {"integer": (-(2**31), 2**31 - 1), "unsignedInt": (0, 2**31 - 1), "p
 def primitive_schema(kind: str) -> core_schema.CoreSchema:
     """The pydantic-core schema of a primitive kind. Raises KeyError for an unknown one."""
     if kind in _PATTERNS:
-        return core_schema.str_schema(strict=True, pattern=_PATTERNS[kind], max_length=MAX_STRING_CHARS)
+        longest = MAX_ID_CHARS if kind == "id" else MAX_STRING_CHARS
+        return core_schema.str_schema(strict=True, pattern=_PATTERNS[kind], max_length=longest)
     if kind in _INTEGERS:
         low, high = _INTEGERS[kind]
         return core_schema.int_schema(strict=True, ge=low, le=high)

@@ -68,6 +68,10 @@ def bundle(*resources: dict[str, Any]) -> dict[str, Any]:
         ),
         pytest.param({**OBSERVATION, "subject": {"reference": "https://b.example/fhir/Patient/1"}}, id="absolute"),
         pytest.param({**OBSERVATION, "subject": {"reference": "Patient/p1/_history/2"}}, id="version"),
+        pytest.param({**OBSERVATION, "subject": {"reference": "Patient/" + "a" * 64}}, id="longest id"),
+        pytest.param(
+            {**OBSERVATION, "subject": {"reference": f"Location/{'a' * 64}/_history/{'1' * 64}"}}, id="longest version"
+        ),
         pytest.param({**OBSERVATION, "subject": {"identifier": {"value": "1"}}}, id="by identifier"),
         pytest.param({**PATIENT, "name": [{"text": "张　三"}]}, id="ideographic space inside"),
         pytest.param(
@@ -146,6 +150,16 @@ def test_valid(resource: dict[str, Any]):
             {**OBSERVATION, "subject": {"reference": "Practitioner/1"}},
             "Observation.subject.reference",
             id="target type",
+        ),
+        pytest.param(
+            {**OBSERVATION, "subject": {"reference": "Patient/" + "a" * 65}},
+            "Observation.subject.reference",
+            id="reference to an id over 64 characters",
+        ),
+        pytest.param(
+            {**OBSERVATION, "subject": {"reference": "Patient/a/_history/" + "1" * 65}},
+            "Observation.subject.reference",
+            id="reference to a version over 64 characters",
         ),
         pytest.param(
             {**OBSERVATION, "subject": {"reference": "Patient/a/b"}}, "Observation.subject.reference", id="no address"

@@ -10,14 +10,14 @@ from urllib.parse import quote
 
 from fhir_adapters.cda.context import Conversion, Json, plain_text
 from fhir_adapters.cda.datatypes.nulls import absent_concept, reason_of
-from fhir_adapters.cda.node import children, said
+from fhir_adapters.cda.node import child, children, said
 from fhir_adapters.codes import Concept, table, with_meaning
 from fhir_adapters.codes import spellings as spellings
 from fhir_adapters.xml.tree import V3, Element
 
 _OID = re.compile(r"[0-2](?:\.(?:0|[1-9]\d*))+", re.ASCII)
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
-_ORIGINAL, _TRANSLATION, _REFERENCE = (f"{{{V3}}}{name}" for name in ("originalText", "translation", "reference"))
+_ORIGINAL, _TRANSLATION = f"{{{V3}}}originalText", f"{{{V3}}}translation"
 # Code systems by the names that stand where an OID is missing.
 _NAMED = {
     "LOINC": "http://loinc.org",
@@ -125,7 +125,7 @@ def text_of(conv: Conversion, el: Element) -> str:
     own = plain_text(el)
     if own:
         return own
-    reference = el.find(_REFERENCE)
+    reference = child(el, "reference")
     return conv.narrative(reference.get("value", "")) if reference is not None else ""
 
 

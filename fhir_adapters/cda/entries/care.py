@@ -7,7 +7,7 @@ from fhir_adapters.cda.datatypes import concepts, times
 from fhir_adapters.cda.datatypes.values import put_value
 from fhir_adapters.cda.entries.statement import Relation, Section, Statement, add_note, comment, loosely_nested
 from fhir_adapters.cda.header import actors
-from fhir_adapters.cda.node import child
+from fhir_adapters.cda.node import child, extension_child
 from fhir_adapters.xml.tree import Element
 
 _T = "2.16.840.1.113883.10.20.22.4."
@@ -127,7 +127,7 @@ def care_team(conv: Conversion, el: Element, section: Section) -> list[Json]:
         if who is None:
             conv.not_mapped(participant)
         else:
-            function = concepts.concept(conv, participant.find("{urn:hl7-org:sdtc}functionCode"))
+            function = concepts.concept(conv, extension_child(participant, "functionCode"))
             entry: Json = {"role": [function]} if function else {}
             resource.setdefault("participant", []).append({**entry, "member": who})
     apart: list[Json] = []

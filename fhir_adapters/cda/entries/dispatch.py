@@ -24,7 +24,7 @@ from fhir_adapters.cda.entries import (
     visits,
 )
 from fhir_adapters.cda.entries.statement import Section, Statement
-from fhir_adapters.cda.node import name_of, said, templates_of
+from fhir_adapters.cda.node import child, name_of, said
 from fhir_adapters.xml.tree import Element
 
 Mapping = Callable[[Conversion, Element, Section], list[Json]]
@@ -98,14 +98,16 @@ _BEFORE = (_T + "132", _T + "136", _T + "42", _T + "120", _T + "146", _T + "78",
 
 def convert(conv: Conversion, el: Element, section: Section) -> list[Json]:
     """Convert a clinical statement; returns References to what it became, the main one first."""
-    claimed = templates_of(el)
+    claimed = conv.open(el).claimed()
     if _REFERENCE in claimed:
         return _referred(conv, el, section)
     known = [each for each in claimed if each in _TEMPLATES]
-    if known:
-        chosen = next((each for each in _BEFORE if each in known), known[0])
-        return _TEMPLATES[chosen](conv, el, section)
-    return by_class(conv, el, section)
+    if not known:
+        return by_class(conv, el, section)
+    chosen = known[0]
+    if len(known) > 1:
+        chosen = next((each for each in _BEFORE if each in known), chosen)
+    return _TEMPLATES[chosen](conv, el, section)
 
 
 def by_class(conv: Conversion, el: Element, section: Section) -> list[Json]:
@@ -127,7 +129,8 @@ def by_class(conv: Conversion, el: Element, section: Section) -> list[Json]:
 
 def _act(conv: Conversion, el: Element, section: Section) -> list[Json]:
     """An act without a code only holds others together."""
-    if el.find("{urn:hl7-org:v3}code") is None or el.find("{urn:hl7-org:v3}code").get("nullFlavor"):  # type: ignore[union-attr]
+    code = child(el, "code")
+    if code is None or code.get("nullFlavor"):
         return organizers.gathered(conv, el, section)
     return procedures.procedure(conv, el, section)
 

@@ -4,7 +4,7 @@ from fhir_adapters.cda.context import Conversion, Json
 from fhir_adapters.cda.datatypes import concepts, demographics, ids, times
 from fhir_adapters.cda.entries.statement import Relation, Section, Statement, comment, loosely_nested
 from fhir_adapters.cda.header import actors
-from fhir_adapters.cda.node import Node, child, children, templates_of
+from fhir_adapters.cda.node import Node, child, children
 from fhir_adapters.xml.tree import Element
 
 _SUBSCRIBER = "http://terminology.hl7.org/CodeSystem/subscriber-relationship"
@@ -80,7 +80,7 @@ def _authorization(conv: Conversion, statement: Statement, relation: Relation) -
 def _performer(conv: Conversion, el: Element) -> Json | None:
     """The payer; a guarantor is someone else."""
     inner = child(el, "assignedEntity")
-    templates = templates_of(el)
+    templates = Node(el).claimed()
     kind = child(inner, "code") if inner is not None else None
     guarantor = "2.16.840.1.113883.10.20.22.4.88" in templates or (kind is not None and kind.get("code") == "GUAR")
     if inner is None or guarantor:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from fhir_adapters.cda.context import Conversion, Json
 from fhir_adapters.cda.datatypes import concepts, ids, times
 from fhir_adapters.cda.header import actors
-from fhir_adapters.cda.node import Node, child, children, name_of, said, templates_of
+from fhir_adapters.cda.node import child, children, extension_child, name_of, said
 from fhir_adapters.xml.tree import Element
 
 _PEOPLE = ("Practitioner", "PractitionerRole", "Patient", "RelatedPerson")
@@ -65,7 +65,7 @@ class Statement:
         self.conv = conv
         self.el = el
         self.section = section
-        node = self.node = Node(el)
+        node = self.node = conv.opened(el)
         self.templates = node.templates()
         node.drop("realmCode", "typeId")
         self.mood = el.get("moodCode", "EVN")
@@ -187,7 +187,7 @@ class Statement:
             inner = child(el, "assignedEntity")
             function = concepts.concept(self.conv, child(el, "functionCode"))
             if function is None:
-                function = concepts.concept(self.conv, el.find("{urn:hl7-org:sdtc}functionCode"))
+                function = concepts.concept(self.conv, extension_child(el, "functionCode"))
             who = actors.actor(self.conv, inner) if inner is not None else None
             if who is not None:
                 yield who, function, el
@@ -211,7 +211,7 @@ class Statement:
                     inner = name_of(el)
                     if inner in STATEMENTS:
                         inverted = holder.get("inversionInd") == "true"
-                        templates = frozenset(templates_of(el))
+                        templates = frozenset(self.conv.open(el).claimed())
                         yield Relation(holder.get("typeCode", ""), inverted, el, inner, templates, holder)
                     elif inner not in _BESIDE_STATEMENTS and said(el):
                         self.conv.not_mapped(el)

@@ -6,7 +6,7 @@ from fhir_adapters.cda.context import Conversion, Json, absent, add_extension
 from fhir_adapters.cda.datatypes import concepts, demographics, ids, times
 from fhir_adapters.cda.header import actors
 from fhir_adapters.cda.header.patients import contact_of
-from fhir_adapters.cda.node import Node, child, children, said
+from fhir_adapters.cda.node import Node, child, children, extension_child, said
 from fhir_adapters.xml.tree import Element
 
 _VERSION = "http://hl7.org/fhir/StructureDefinition/composition-clinicaldocument-versionNumber"
@@ -314,7 +314,7 @@ def _member(conv: Conversion, el: Element) -> Json:
         conv.not_mapped(el)
         return {}
     function = concepts.concept(conv, child(el, "functionCode"))
-    function = function or concepts.concept(conv, el.find("{urn:hl7-org:sdtc}functionCode"))
+    function = function or concepts.concept(conv, extension_child(el, "functionCode"))
     entry: Json = {"role": [function]} if function else {}
     entry["member"] = who
     when = child(el, "time")
