@@ -197,7 +197,10 @@ def _check_levels(level: list[Any]) -> None:
         depth += 1
         deeper: list[Any] = []
         for container in level:
-            for value in container.values() if isinstance(container, dict) else container:
+            values = container.values() if type(container) is dict else container
+            if _SCALARS.issuperset(map(type, values)):
+                continue
+            for value in values:
                 kind = type(value)
                 if kind in _SCALARS:
                     continue

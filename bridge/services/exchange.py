@@ -11,7 +11,7 @@ taken up again by ``collect``, under the same request id.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -232,7 +232,11 @@ class ExchangeService:
         return self._attempt(asked, party, tell, new=True)
 
     def _attempt(self, asked: SignedRequest, party: Party, tell: Callable[[str], None], *, new: bool) -> HolderOutcome:
-        """Carry a request as far as it goes now; ``new``: the ledger has not been told of it."""
+        """Carry a request as far as it goes now; ``new``: the ledger has not been told of it.
+
+        Where the request is on the ledger is noted with what comes next: a process that dies before finds the request
+        there by its commitment.
+        """
         began = time.monotonic()
         facts = ExchangeFacts(
             request=asked.id,
@@ -243,25 +247,31 @@ class ExchangeService:
             role=asked.statement["role"],
             emergency=asked.statement["emergency"] is not None,
         )
+        unnoted: dict[str, Any] = {}
         try:
             if new:
-                tx_id = self._commit(asked)
-                self._change(asked, state="requested", request_tx_id=tx_id)
+                unnoted["request_tx_id"] = self._commit(asked)
                 tell(f"request {asked.id} is recorded and goes to {party.name or party.id} / 请求已登记并发送")
-            outcome = self._carry(asked, facts, tell)
+            outcome = self._carry(asked, facts, tell, unnoted)
         except (PeerError, AnchorError, DisclosureRefused) as error:
+            if unnoted:
+                self._change(asked, state="requested", **unnoted)
             outcome = self._failed(asked, facts, error)
         return replace(outcome, name=party.name, seconds=round(time.monotonic() - began, 3))
 
-    def _carry(self, asked: SignedRequest, facts: ExchangeFacts, tell: Callable[[str], None]) -> HolderOutcome:
-        """Send a request and receive what comes."""
+    def _carry(
+        self, asked: SignedRequest, facts: ExchangeFacts, tell: Callable[[str], None], unnoted: dict[str, Any]
+    ) -> HolderOutcome:
+        """Send a request and receive what comes; ``unnoted`` is empty as soon as it is noted."""
         reply = self._receive.read(asked, self._send(asked))
         if reply is None:
-            self._later(asked, "waiting")
+            self._later(asked, "waiting", **unnoted)
+            unnoted.clear()
             message = "a person at the other institution is asked first / 对方机构正在人工审批"
             return HolderOutcome(asked.statement["holder"], "", "waiting", request=asked.id, message=message)
         if len(reply.pages) > 1:
-            self._change(asked, state="transferring")
+            self._change(asked, state="transferring", **unnoted)
+            unnoted.clear()
 
         def fetch(number: int) -> bytes:
             self._change(asked, due=int(self._clock()) + IN_HAND_SECONDS)
@@ -270,7 +280,7 @@ class ExchangeService:
                 lambda: self._peers.get(asked.statement["holder"], f"{REQUEST_PATH}/{asked.id}/pages/{number}")
             )
 
-        return self._succeeded(asked, self._receive.accept(asked, reply, facts, fetch))
+        return self._succeeded(asked, self._receive.accept(asked, reply, facts, fetch), unnoted)
 
     def _commit(self, asked: SignedRequest) -> str | None:
         body = {"request": asked.id, "holder": asked.statement["holder"], "commitment": asked.commitment}
@@ -301,9 +311,10 @@ class ExchangeService:
             time.sleep(RETRY_SECONDS * (attempt + 1))
         raise PeerUnavailable
 
-    def _succeeded(self, asked: SignedRequest, received: Received) -> HolderOutcome:
+    def _succeeded(self, asked: SignedRequest, received: Received, unnoted: Mapping[str, Any]) -> HolderOutcome:
         self._change(
             asked,
+            **unnoted,
             state="verified",
             due=None,
             disclosed=received.disclosed,

@@ -24,6 +24,7 @@ ORIGINAL_TAG = "urn:yiqiao:original"
 _NAMESPACE_KEY = b"yiqiao/received/v1"  # not a secret: original ids are opaque, and the org id is public
 _REFERENCE = re.compile(r"([A-Z][A-Za-z]{1,63})/([A-Za-z0-9\-.]{1,64})(?:/_history/[A-Za-z0-9\-.]{1,64})?")
 UNLIMITED_TYPES = frozenset({"Organization", "Practitioner", "PractitionerRole", "Location"})
+_CONTAINERS = frozenset({dict, list})  # as JSON is parsed to: leaves need no call of their own
 _PATIENT_ELEMENTS = ("subject", "patient", "beneficiary", "for", "individual")
 
 
@@ -109,11 +110,14 @@ def provenance(
 
 def _moved(value: Any, holder: str, space: str) -> Any:
     """Return a value with its literal references led into the holder's namespace."""
-    if isinstance(value, list):
-        return [_moved(child, holder, space) for child in value]
-    if not isinstance(value, dict):
+    kind = type(value)
+    if kind is list:
+        return [_moved(child, holder, space) if type(child) in _CONTAINERS else child for child in value]
+    if kind is not dict:
         return value
-    moved = {name: _moved(child, holder, space) for name, child in value.items()}
+    moved = {
+        name: _moved(child, holder, space) if type(child) in _CONTAINERS else child for name, child in value.items()
+    }
     reference = moved.get("reference")
     match = _REFERENCE.fullmatch(reference) if isinstance(reference, str) else None
     if match:

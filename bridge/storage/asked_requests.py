@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Connection, Engine, Row, Table, insert, select, update
+from sqlalchemy import Connection, Engine, Row, Table, bindparam, insert, select, update
 
 from bridge.errors import NotFound
 from bridge.storage.database import read_transaction, write_transaction
@@ -18,6 +18,8 @@ UNFINISHED = ("new", "requested", "waiting", "transferring")
 
 _REQUEST: Table = ExchangeRequest.__table__  # type: ignore[attr-defined]
 _RECEIVED: Table = ReceivedRecord.__table__  # type: ignore[attr-defined]
+_NOTE = insert(_REQUEST)
+_CHANGE = update(_REQUEST).where(_REQUEST.c.request_id == bindparam("at"))  # sets the columns that are given
 
 
 class AskedRequests:
@@ -30,30 +32,29 @@ class AskedRequests:
         """Note a new request before it is sent."""
         with write_transaction(self._engine) as connection:
             sealed = self._keyring.seal(connection, NODE, raw, f"asked|{request_id}".encode())
-            connection.execute(
-                insert(_REQUEST).values(
-                    request_id=request_id,
-                    holder=statement["holder"],
-                    purpose=statement["purpose"],
-                    emergency=statement["emergency"] is not None,
-                    grant_id=statement["grant"],
-                    state="new",
-                    request_sealed=sealed,
-                    count=0,
-                    due=due,
-                    created=now,
-                    updated=now,
-                )
-            )
+            row = {
+                "request_id": request_id,
+                "holder": statement["holder"],
+                "purpose": statement["purpose"],
+                "emergency": statement["emergency"] is not None,
+                "grant_id": statement["grant"],
+                "state": "new",
+                "request_sealed": sealed,
+                "count": 0,
+                "due": due,
+                "created": now,
+                "updated": now,
+            }
+            connection.execute(_NOTE, row)
 
     def change(self, request_id: str, now: int, connection: Connection | None = None, **values: Any) -> None:
         """Change a row, in the caller's transaction or in one of its own."""
-        statement = update(_REQUEST).where(_REQUEST.c.request_id == request_id).values(updated=now, **values)
+        changed = {"at": request_id, "updated": now, **values}
         if connection is not None:
-            connection.execute(statement)
+            connection.execute(_CHANGE, changed)
             return
         with write_transaction(self._engine) as own:
-            own.execute(statement)
+            own.execute(_CHANGE, changed)
 
     def get(self, request_id: str) -> Row[Any]:
         """Return a row; raises ``NotFound``."""
