@@ -116,6 +116,25 @@ def test_a_laboratory_report_keeps_its_digits_units_and_ranges():
     assert specimen["collection"]["collectedDateTime"] == "2026-03-01T09:00:00+08:00"
 
 
+def test_items_of_several_specimens_have_each_their_own():
+    text = (FOLDER / "c0007_lab_report_gb.xml").read_bytes().decode("gb18030")
+    first, second, rest = text.split(">静脉血<", 2)
+    several = f"{first}>静脉血<{second}>尿液<{rest}".encode("gb18030")
+    result = cda.convert(several, PROFILE)
+    blood, urine = of_type(result, "Specimen")
+    assert (blood["type"]["text"], urine["type"]["text"]) == ("静脉血", "尿液")
+    assert blood["identifier"][0]["value"] == "BB0001"
+    assert "identifier" not in urine
+    found = {each["code"]["text"]: each for each in of_type(result, "Observation") if "coding" in each["code"]}
+    of = {name: each["specimen"]["reference"] for name, each in found.items() if "specimen" in each}
+    assert of["白细胞计数"] == f"Specimen/{blood['id']}"
+    assert [name for name, reference in of.items() if reference == f"Specimen/{urine['id']}"] == ["血红蛋白"]
+    (report,) = of_type(result, "DiagnosticReport")
+    assert [each["reference"] for each in report["specimen"]] == [f"Specimen/{each['id']}" for each in (blood, urine)]
+    assert not [each for each in result.issues if each.code == "conflict"]
+    assert result.to_json() == cda.convert(several, PROFILE).to_json()
+
+
 def test_characters_beyond_what_the_declaration_names_survive():
     names = [n["text"] for p in of_type(converted("c0007_lab_report_gb"), "Practitioner") for n in p.get("name", ())]
     assert "示例𠀀" in names  # declared GB2312, written in GB 18030

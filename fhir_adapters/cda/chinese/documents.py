@@ -145,16 +145,17 @@ def _unused_numbers(conv: Conversion, form: Form) -> None:
 def _finish_report(conv: Conversion, form: Form) -> None:
     report = form.report
     assert report is not None
-    specimen = {"reference": f"Specimen/{form.specimen['id']}"} if form.specimen is not None else None
-    if specimen is not None:
-        report["specimen"] = [specimen]
-    collected = (form.specimen or {}).get("collection", {}).get("collectedDateTime")
+    specimens = [{"reference": f"Specimen/{each['id']}"} for each in form.specimens]
+    if specimens:
+        report["specimen"] = specimens
+    moments = (each.get("collection", {}).get("collectedDateTime") for each in form.specimens)
+    collected = next(filter(None, moments), None)
     if collected:
         report["effectiveDateTime"] = collected
     for each in report.get("result", ()):
         resource = conv.get(each)
-        if specimen is not None and form.kind == LAB_REPORT:
-            resource.setdefault("specimen", specimen)
+        if len(specimens) == 1 and form.kind == LAB_REPORT:
+            resource.setdefault("specimen", specimens[0])
         if form.method:
             resource.setdefault("method", {"text": form.method})
         if "basedOn" in report:

@@ -27,7 +27,9 @@ class Form:
     number_places: dict[str, Element] = field(default_factory=dict)
     report: Json | None = None
     request: Json | None = None
-    specimen: Json | None = None
+    specimens: list[Json] = field(default_factory=list)
+    specimen_facts: dict[str, Json] = field(default_factory=dict)
+    """What each item said of its specimen, by the item's id."""
     item: Json | None = None
     """The result that values following it in the same section belong to."""
     item_section: str = ""

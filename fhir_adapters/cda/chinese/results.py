@@ -1,11 +1,13 @@
 """Laboratory and examination reports (C0007, C0006): items with their results, specimens, findings and conclusions."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from fhir_adapters.cda.chinese.form import (
     EXAM_REPORT,
     LAB_REPORT,
     REPORTS,
+    Form,
     beside,
     element_code,
     form_of,
@@ -121,9 +123,7 @@ def _add(conv: Conversion, resource: Json, el: Element, section: Section) -> boo
         else:
             conv.not_mapped(el)
     elif code in (_SPECIMEN, _SPECIMEN_STATE, _FIXATIVE):
-        specimen = _specimen(conv, el, code)
-        if specimen is not None:
-            resource["specimen"] = specimen
+        resource["specimen"] = _specimen(conv, el, code, resource)
     elif code == _METHOD:
         resource["method"] = {"text": value_text(el)}
     elif code == "DE06.00.179.00":
@@ -172,50 +172,60 @@ def _quantity(conv: Conversion, resource: Json, el: Element) -> None:
             resource.setdefault("interpretation", []).append(said)
 
 
-def _specimen(conv: Conversion, el: Element, code: str) -> Json | None:
-    """The specimen that the document's number names; its kind, state and times are data elements."""
+def _specimen(conv: Conversion, el: Element, code: str, item: Json) -> Json:
+    """The specimen of an item: the first of the report's that nothing said of this one contradicts, or one more.
+
+    The document's number names the first. Kind, state and times are data elements of the items.
+    """
     form = form_of(conv)
     text = value_text(el)
-    if form.specimen is None:
-        number = form.numbers.get("14")
-        report = form.numbers.get("33") or form.numbers.get("32")
-        system = (number or report or {}).get("system", conv.document[0])
-        value = number["value"] if number else f"report:{report['value'] if report else conv.document[1]}"
-        form.specimen = {
-            "resourceType": "Specimen",
-            "id": specimen_id(conv.profile, system, value),
-            "subject": conv.subject,
-        }
-        if number:
-            form.specimen["identifier"] = [number]
-    specimen = form.specimen
-    if code == _SPECIMEN and text:
-        _once(conv, specimen, "type", concepts.translated(conv, "specimen", value_of(el)) or {"text": text}, el)
-    elif code == _SPECIMEN_STATE and text:
-        _once(conv, specimen, "condition", [{"text": text}], el)
-    elif text:
+    known = form.specimen_facts.setdefault(item["id"], {})
+    for element, value, place in _specimen_facts(conv, el, code, text):
+        if known.setdefault(element, value) != value:
+            conv.issue("warning", "conflict", place, "the item says otherwise of its specimen before")
+    fitting = (each for each in form.specimens if all(each.get(name, fact) == fact for name, fact in known.items()))
+    specimen = next(fitting, None) or _one_more(conv, form)
+    specimen |= known
+    if text and code not in (_SPECIMEN, _SPECIMEN_STATE):
         add_note(specimen, text)
-    _collected(conv, specimen, child(el, "effectiveTime"))
     return conv.put(specimen)
 
 
-def _once(conv: Conversion, specimen: Json, element: str, value: Any, place: Element) -> None:
-    """Say something of the document's specimen; what another item says otherwise of its own is remarked on."""
-    if specimen.setdefault(element, value) != value:
-        conv.issue("warning", "conflict", place, "another item of this report says otherwise of its specimen")
+def _specimen_facts(conv: Conversion, el: Element, code: str, text: str) -> Iterator[tuple[str, Any, Element]]:
+    """What a data element says of a specimen, each with its place.
 
-
-def _collected(conv: Conversion, specimen: Json, el: Element | None) -> None:
-    """low is when it was taken (DE04.50.137.00), high when it was received (DE04.50.141.00)."""
-    if el is None:
+    low of its time is when it was taken (DE04.50.137.00), high when it was received (DE04.50.141.00).
+    """
+    if code == _SPECIMEN and text:
+        yield "type", concepts.translated(conv, "specimen", value_of(el)) or {"text": text}, el
+    elif code == _SPECIMEN_STATE and text:
+        yield "condition", [{"text": text}], el
+    time = child(el, "effectiveTime")
+    if time is None:
         return
-    taken, received = child(el, "low"), child(el, "high")
-    when = times.read(conv, taken if taken is not None else el)
-    if when:
-        _once(conv, specimen, "collection", {"collectedDateTime": when}, taken if taken is not None else el)
-    arrived = times.read(conv, received)
-    if arrived and received is not None:
-        _once(conv, specimen, "receivedTime", arrived, received)
+    low, received = child(time, "low"), child(time, "high")
+    taken = low if low is not None else time
+    if when := times.read(conv, taken):
+        yield "collection", {"collectedDateTime": when}, taken
+    if received is not None and (arrived := times.read(conv, received)):
+        yield "receivedTime", arrived, received
+
+
+def _one_more(conv: Conversion, form: Form) -> Json:
+    number = form.numbers.get("14")
+    report = form.numbers.get("33") or form.numbers.get("32")
+    system = (number or report or {}).get("system", conv.document[0])
+    value = number["value"] if number else f"report:{report['value'] if report else conv.document[1]}"
+    count = len(form.specimens)
+    specimen: Json = {
+        "resourceType": "Specimen",
+        "id": specimen_id(conv.profile, system, f"{value}:{count + 1}" if count else value),
+        "subject": conv.subject,
+    }
+    if number and not count:
+        specimen["identifier"] = [number]
+    form.specimens.append(specimen)
+    return specimen
 
 
 def of_report(conv: Conversion, code: str, el: Element) -> bool:

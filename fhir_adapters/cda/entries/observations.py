@@ -124,9 +124,13 @@ def _describe(conv: Conversion, resource: Json, statement: Statement) -> None:
     ranges = [made for el in node.take("referenceRange") if (made := _range(conv, el))]
     if ranges:
         resource["referenceRange"] = ranges
-    made_specimens = specimens(conv, node.take("specimen"))
+    sent_specimens = node.take("specimen")
+    made_specimens = specimens(conv, sent_specimens)
     if made_specimens:
         resource["specimen"] = made_specimens[0]
+    if any(each != made_specimens[0] for each in made_specimens):
+        text = "an Observation is of one specimen: the others are resources beside it"
+        conv.issue("information", "relation-lost", sent_specimens[-1], text)
     text = statement.text()
     if text and _says_more(resource, text):
         add_note(resource, text)
