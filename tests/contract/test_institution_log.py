@@ -16,6 +16,7 @@ from bridge.storage import evidence
 from bridge.storage.database import migrate, open_database, read_transaction, write_transaction
 from bridge.storage.keyring import KeyRing
 from bridge.storage.outbox import OUTBOX, Outbox
+from bridge.storage.record_tables import near, select_versions
 from bridge.storage.record_versions import version_place
 from tests.stores import Stores, observation, patient
 
@@ -105,6 +106,27 @@ def test_an_id_that_another_entry_has_logs_nothing_and_loses_nothing(stores: Sto
 )
 def test_a_reference_names_a_version_or_nothing(ref: str, place: tuple[str, str, int] | None) -> None:
     assert version_place(ref) == place
+
+
+@pytest.mark.parametrize("stores", ["sqlite"], indirect=True)  # PostgreSQL plans by how much there is
+def test_versions_and_their_entries_are_looked_up_and_not_searched_for(stores: Stores) -> None:
+    refs = [put.ref for put in stores.put(patient(), observation(), patient(gender="female"))]
+    statements: list[tuple[str, Any]] = []
+
+    @event.listens_for(stores.engine, "before_cursor_execute")
+    def note(_c: Any, _u: Any, statement: str, parameters: Any, _x: Any, _m: bool) -> None:
+        statements.append((statement, parameters))
+
+    with read_transaction(stores.engine) as connection:
+        evidence.find_entries(connection, refs)
+        condition, values = near(place for ref in refs if (place := version_place(ref)) is not None)
+        assert len(connection.execute(select_versions().where(condition), values).all()) == 3
+        asked = [each for each in statements if "resource_version" in each[0]]
+        assert len(asked) == 2
+        for statement, parameters in asked:
+            plan = [row[3] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", parameters)]
+            assert plan
+            assert all(step.startswith("SEARCH") for step in plan), plan
 
 
 BATCH = 256
