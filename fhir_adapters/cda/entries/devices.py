@@ -31,10 +31,12 @@ def device(conv: Conversion, role: Element) -> Json | None:
     kind = _playing(conv, resource, playing) if playing is not None else None
     scoping = node.first("scopingEntity")
     if scoping is not None:
-        maker = child(scoping, "desc")
+        scoper = Node(scoping)
+        maker = scoper.first("desc")
         name = concepts.text_of(conv, maker) if maker is not None else ""
         if name:
             resource["manufacturer"] = name
+        conv.left(scoper)
     for each in demographics.telecoms(conv, node.take("telecom")):
         resource.setdefault("contact", []).append(each)
     conv.left(node)

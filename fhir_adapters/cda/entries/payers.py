@@ -5,6 +5,7 @@ from fhir_adapters.cda.datatypes import concepts, demographics, ids, times
 from fhir_adapters.cda.entries.statement import Relation, Section, Statement, comment, loosely_nested
 from fhir_adapters.cda.header import actors
 from fhir_adapters.cda.node import Node, child, children
+from fhir_adapters.identifiers import identifier_type
 from fhir_adapters.xml.tree import Element
 
 _SUBSCRIBER = "http://terminology.hl7.org/CodeSystem/subscriber-relationship"
@@ -112,6 +113,7 @@ def _covered(conv: Conversion, resource: Json, role: Element, participant: Eleme
     numbers = ids.identifiers(conv, node.take("id"))
     if numbers:
         resource["subscriberId"] = numbers[0]["value"]
+        resource.setdefault("identifier", []).append({"type": identifier_type("MB"), **numbers[0]})
     relation = concepts.concept(conv, node.first("code"))
     for each in relation.get("coding", ()) if relation else ():
         if each["code"] in _RELATIONSHIPS:
