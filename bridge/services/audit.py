@@ -80,7 +80,8 @@ class AuditService:
             rest_event("operation", recorded=self._now(), server=self.node, client=client, outcome=outcome, query=query)
             for query in queries
         ]
-        self._records.put_many(conn, [self._write({**event, "id": str(uuid.uuid4())}) for event in described])
+        writes = [self._write({**event, "id": str(uuid.uuid4())}) for event in described]
+        self._records.put_many(conn, writes, fresh=True)
 
     def record_decision(self, facts: ExchangeFacts, conn: Connection | None = None) -> str:
         """Record that a peer's request was permitted or denied here (this node is the holder)."""
@@ -106,10 +107,10 @@ class AuditService:
         """Store an event; with ``conn`` in the caller's transaction, to commit with its cause."""
         event = {**event, "id": str(uuid.uuid4())}
         if conn is not None:
-            self._records.put_many(conn, [self._write(event)])
+            self._records.put_many(conn, [self._write(event)], fresh=True)
         else:
             with write_transaction(self._engine) as own:
-                self._records.put_many(own, [self._write(event)])
+                self._records.put_many(own, [self._write(event)], fresh=True)
         return str(event["id"])
 
     def _write(self, event: dict[str, Any]) -> RecordWrite:

@@ -75,18 +75,27 @@ class LedgerEvents:
         Raises ``TransactionRejected`` when the ledger's rules refuse it, and ``ChainUnavailable`` when it did not
         answer in time and the event may not be queued.
         """
+        return self.begin(type, body, may_queue=may_queue)()
+
+    def begin(self, type: str, body: Mapping[str, Any], *, may_queue: bool = False) -> Callable[[], Recorded]:
+        """Start committing an event; return what waits for it, to be called once: returns and raises as ``commit``."""
         if may_queue and (self._facts.silent or self._waiting(str(body["request"]))):
-            return self.enqueue(type, body)  # what was queued before for this request comes first
-        try:
-            result = self._bounded(type, body)
-        except ChainUnavailable:
-            arrived = self._arrived(type, str(body.get("request")))
-            if arrived is not None:
-                return arrived
-            if not may_queue:
-                raise
-            return self.enqueue(type, body)
-        return Recorded(result.tx_id, result.block_time)
+            return lambda: self.enqueue(type, body)  # what was queued before for this request comes first
+        submitted = self._bounded(type, body)
+
+        def finish() -> Recorded:
+            try:
+                result = submitted()
+            except ChainUnavailable:
+                arrived = self._arrived(type, str(body.get("request")))
+                if arrived is not None:
+                    return arrived
+                if not may_queue:
+                    raise
+                return self.enqueue(type, body)
+            return Recorded(result.tx_id, result.block_time)
+
+        return finish
 
     def settle(self) -> int:
         """Bring queued events to the ledger in order; return how many were settled. Stops at the first that waits."""
@@ -126,8 +135,8 @@ class LedgerEvents:
         except TransactionRejected as error:
             return ("committed" if error.code == Code.ALREADY_DONE else "refused"), error.code, None
 
-    def _bounded(self, type: str, body: Mapping[str, Any]) -> TransactionResult:
-        """Submit in a thread of its own and wait for the answer no longer than the bound."""
+    def _bounded(self, type: str, body: Mapping[str, Any]) -> Callable[[], TransactionResult]:
+        """Submit in a thread of its own; return what waits for the answer, no longer than the bound from now."""
         answer: queue.SimpleQueue[TransactionResult | Exception] = queue.SimpleQueue()
 
         def submit() -> None:
@@ -137,14 +146,19 @@ class LedgerEvents:
                 answer.put(error)
 
         threading.Thread(target=submit, name=f"ledger {type}", daemon=True).start()
-        try:
-            outcome = answer.get(timeout=self._timeout)
-        except queue.Empty:
-            self._facts.went_silent()
-            raise ChainUnavailable("the ledger did not answer within the configured bound") from None
-        if isinstance(outcome, Exception):
-            raise outcome
-        return outcome
+        until = time.monotonic() + self._timeout
+
+        def wait() -> TransactionResult:
+            try:
+                outcome = answer.get(timeout=max(0.0, until - time.monotonic()))
+            except queue.Empty:
+                self._facts.went_silent()
+                raise ChainUnavailable("the ledger did not answer within the configured bound") from None
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        return wait
 
     def _arrived(self, type: str, request: str) -> Recorded | None:
         if type not in _ARRIVED:

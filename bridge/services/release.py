@@ -25,7 +25,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine, Row
+from sqlalchemy import Connection, Engine, Row
 
 from anchor.errors import AnchorError, ChainError, TransactionRejected
 from anchor.gm import sm3
@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from bridge.services.consent import ConsentService
     from bridge.services.ledger_facts import Fact, LedgerFacts, Reading
     from bridge.services.localisation import LocalPatients
+    from bridge.services.release_content import Collected
     from bridge.services.reviews import ReviewService
 
 ABANDONED_SECONDS = 90  # after this long a request that is still being decided was left by a process that died
@@ -254,7 +255,7 @@ class ReleaseService:
         self, asked: SignedRequest, member: Mapping[str, Any], row: Row[Any] | None, reading: Reading
     ) -> Answer:
         decision, patients = self._judge(asked, member, reading)  # (3)
-        if not decision.permit:
+        if not decision.permit or decision.scope is None:
             raise self._deny(asked, decision, patients)
         facts = self._facts(asked, decision, patients)
         rule = self._approval.asks(_asked_for(asked), decision)
@@ -265,33 +266,45 @@ class ReleaseService:
                 self._audit.record_decision(replace(facts, description=waits), connection)
             return Answer(asked.id)
         grant = decision.grant.id if decision.grant else None
-        permit = self._permit(asked, grant, patients)
-        with write_transaction(self._engine) as connection:  # (6)
-            self._store.set(
-                connection,
-                asked.id,
-                int(self._clock()),
-                state="permitted",
-                basis=decision.basis,
-                grant_id=grant,
-                patient_id=patients[0],
-                decision_tx_id=permit.tx_id,
-            )
+        permitting = self._events.begin(
+            "access.permit", {"request": asked.id, "grant": grant}, may_queue=asked.treatment
+        )
+        collected = self._sealer.collect(patients, decision.scope)  # while the ledger takes the permission
+        permit = self._permit(asked, permitting, patients)
+
+        def note(connection: Connection) -> None:  # (6)
+            values = {"state": "permitted", "basis": decision.basis, "grant_id": grant}
+            values |= {"patient_id": patients[0], "decision_tx_id": permit.tx_id}
+            self._store.set(connection, asked.id, int(self._clock()), **values)
             self._audit.record_decision(facts, connection)
             if decision.basis == "emergency" and (row is None or row.state == "deciding"):
                 self._reviews.open(connection, asked, patients[0])
+
+        with_page: Callable[[Connection], None] = note
+        if decision.basis == "emergency":  # its review is opened whatever follows
+            with write_transaction(self._engine) as connection:
+                note(connection)
+            with_page = _nothing
         try:
-            sealed = self._seal(asked, decision, patients, member, permit, anew=row is not None)  # (4)
-        except DisclosureRefused as error:
-            self._withhold(asked, error.code, facts)
+            sealed = self._seal(  # (4)
+                asked, decision, patients, member, permit, collected, with_page, anew=row is not None
+            )
+        except (BridgeError, AnchorError) as error:
+            if self._state(asked.id) not in ("permitted", "sealed"):
+                with write_transaction(self._engine) as connection:
+                    note(connection)
+            if isinstance(error, DisclosureRefused):
+                self._withhold(asked, error.code, facts)
             raise
         return self._release(asked, grant, sealed, facts)
 
-    def _permit(self, asked: SignedRequest, grant: str | None, patients: list[str]) -> Recorded:
+    def _state(self, request: str) -> str:
+        row = self._store.get(request)
+        return "" if row is None else str(row.state)
+
+    def _permit(self, asked: SignedRequest, permitting: Callable[[], Recorded], patients: list[str]) -> Recorded:
         try:
-            return self._events.commit(
-                "access.permit", {"request": asked.id, "grant": grant}, may_queue=asked.treatment
-            )
+            return permitting()
         except TransactionRejected as error:
             if error.code != "already-done":
                 raise self._deny(asked, Decision(False, f"ledger:{error.code}"), patients) from error
@@ -334,12 +347,14 @@ class ReleaseService:
         patients: list[str],
         member: Mapping[str, Any],
         permit: Recorded,
+        collected: Collected,
+        note: Callable[[Connection], None],
         *,
         anew: bool,
     ) -> Sealed:
         now = int(self._clock())
         recipient_key = live_key(member, "encrypt", now)
-        if recipient_key is None or decision.scope is None:
+        if recipient_key is None:
             raise DisclosureRefused("no-encryption-key", "the requester has no live encryption key on the ledger")
         days = decision.copies_days
         header = {
@@ -353,7 +368,7 @@ class ReleaseService:
             "copies_until": None if days is None else now + days * DAY_SECONDS,
         }
         return self._sealer.seal(
-            header, patients, decision.scope, recipient_key, pending_allowed=asked.treatment, anew=anew
+            header, patients[0], collected, recipient_key, pending_allowed=asked.treatment, note=note, anew=anew
         )
 
     def _release(self, asked: SignedRequest, grant: str | None, sealed: Sealed, facts: ExchangeFacts) -> Answer:
@@ -451,6 +466,10 @@ class ReleaseService:
             role=statement["role"],
             emergency=statement["emergency"] is not None,
         )
+
+
+def _nothing(_: Connection) -> None:
+    pass
 
 
 def _asked_for(asked: SignedRequest) -> AskedFor:

@@ -66,6 +66,31 @@ class PageBounds:
     bytes: int = 4 * 1024 * 1024
 
 
+Group = tuple[list["StoredVersion"], list[dict[str, Any]], bool]
+"""Record versions of one page, their receipts, and whether they are the last."""
+
+
+class Collected:
+    """What a release covers, page by page; the first page's records are read at once, the others when it is their turn.
+
+    What goes wrong with the first shows when it is iterated, once.
+    """
+
+    def __init__(self, groups: Iterator[Group]) -> None:
+        self._groups = groups
+        self._first: Group | Exception
+        try:
+            self._first = next(groups)
+        except Exception as error:  # noqa: BLE001 - raised below, where the records are wanted
+            self._first = error
+
+    def __iter__(self) -> Iterator[Group]:
+        if isinstance(self._first, Exception):
+            raise self._first
+        yield self._first
+        yield from self._groups
+
+
 class ContentBuilder:
     """Collects a patient's records and their receipts."""
 
@@ -89,13 +114,21 @@ class ContentBuilder:
         self._base_url, self._sleep = base_url, sleep
         self._sign, self._silent, self._bounds = sign, silent, bounds or PageBounds()
 
-    def pages(self, patients: Sequence[str], scope: Scope, header: dict[str, Any], now: int) -> Iterator[Content]:
-        """Give the pages of a release, at least one; raises ``DisclosureRefused`` ("too-large") or ``ChainError``."""
-        for number, (versions, last) in enumerate(self._grouped(self._all(patients, scope))):
-            yield self._page(versions, {**header, "page": number}, now, last)
+    def collect(self, patients: Sequence[str], scope: Scope) -> Collected:
+        """Collect what a scope covers, with its receipts; it is at least one page."""
+        return Collected(self._groups(patients, scope))
 
-    def _page(self, versions: list[StoredVersion], header: dict[str, Any], now: int, last: bool) -> Content:
-        receipts = self._receipts_of([version.ref for version in versions])
+    def _groups(self, patients: Sequence[str], scope: Scope) -> Iterator[Group]:
+        for versions, last in self._grouped(self._all(patients, scope)):
+            yield versions, self._receipts_of([version.ref for version in versions]), last
+
+    def pages(self, collected: Collected, header: dict[str, Any], now: int) -> Iterator[Content]:
+        """Give the pages of a release, at least one; raises ``DisclosureRefused`` ("too-large") or ``ChainError``."""
+        for number, group in enumerate(collected):
+            yield self._page(group, {**header, "page": number}, now)
+
+    def _page(self, group: Group, header: dict[str, Any], now: int) -> Content:
+        versions, receipts, last = group
         entries = [
             {
                 "fullUrl": f"{self._base_url}/{version.type}/{version.id}",

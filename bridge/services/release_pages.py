@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 
 from anchor import canonical
 from anchor.gm import PrivateKey, PublicKey, sm3
@@ -30,7 +30,7 @@ from bridge.storage.disclosures import DisclosureStore
 from bridge.storage.pages import ReleasePages
 
 if TYPE_CHECKING:
-    from bridge.services.release_content import ContentBuilder
+    from bridge.services.release_content import Collected, ContentBuilder
 
 
 def manifest_digest(request: str, pages: Sequence[str]) -> str:
@@ -70,21 +70,27 @@ class PageSealer:
         self._engine, self._store, self._pages, self._content = engine, store, pages, content
         self._chain_id, self._key, self._clock = chain_id, key, clock
 
+    def collect(self, patients: Sequence[str], scope: Scope) -> Collected:
+        """Begin to collect what a release covers, for ``seal``; what goes wrong shows there."""
+        return self._content.collect(patients, scope)
+
     def seal(
         self,
         header: Mapping[str, Any],
-        patients: Sequence[str],
-        scope: Scope,
+        patient: str,
+        collected: Collected,
         recipient_key: PublicKey,
         *,
         pending_allowed: bool,
+        note: Callable[[Connection], None],
         anew: bool = True,
     ) -> Sealed:
-        """Build, seal and keep every page; the row then is "sealed".
+        """Build, seal and keep every page under a patient's key; the row then is "sealed".
 
-        ``anew``: there may be pages of a process that died, which are thrown away. ``pending_allowed``: records may
-        leave whose receipts are not on the ledger yet. Raises ``DisclosureRefused`` ("too-large"), ``PeerUnavailable``
-        (receipts are still on their way), ``ChainError``.
+        ``note`` is called in the transaction of the first page, before it. ``anew``: there may be pages of a process
+        that died, which are thrown away. ``pending_allowed``: records may leave whose receipts are not on the ledger
+        yet. Raises ``DisclosureRefused`` ("too-large"), ``PeerUnavailable`` (receipts are still on their way),
+        ``ChainError``.
         """
         request = str(header["request"])
         digests: list[bytes] = []
@@ -96,7 +102,7 @@ class PageSealer:
                 self._pages.drop(connection, request)
                 self._store.drop_records(connection, request)
         ended: dict[str, Any] = {}
-        for content in self._content.pages(patients, scope, dict(header), int(self._clock())):
+        for content in self._content.pages(collected, dict(header), int(self._clock())):
             if content.pending and not pending_allowed:
                 raise PeerUnavailable("the records' receipts are not on the ledger yet; ask again")
             if len(pages) >= MAX_PAGES:
@@ -111,9 +117,9 @@ class PageSealer:
                 ended = self._ended(request, pages, digests)
             listed = [(ref, each.hex()) for ref, each in zip(content.refs, content.digests, strict=True)]
             with write_transaction(self._engine) as connection:
-                self._pages.add(
-                    connection, request, len(pages) - 1, patients[0], envelope, pages[-1], len(content.digests)
-                )
+                if len(pages) == 1:
+                    note(connection)
+                self._pages.add(connection, request, len(pages) - 1, patient, envelope, pages[-1], len(content.digests))
                 self._store.add_records(connection, request, start, listed)
                 # the time, so that others see it is in hand
                 self._store.set(connection, request, int(self._clock()), **ended)

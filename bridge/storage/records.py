@@ -92,15 +92,21 @@ class RecordStore:
         """Store one resource: ``put_many`` of one."""
         return self.put_many(connection, [RecordWrite(resource, lineage, subject)])[0]
 
-    def put_many(self, connection: Connection, writes: Sequence[RecordWrite]) -> list[PutResult]:
+    def put_many(
+        self, connection: Connection, writes: Sequence[RecordWrite], *, fresh: bool = False
+    ) -> list[PutResult]:
         """Store resources in order, with a handful of statements for all of them; results in the order given.
+
+        ``fresh``: their ids were made just now, so nothing can be stored under them.
 
         A resource has its ``id``; its ``meta.versionId`` and ``meta.lastUpdated`` are replaced, ``meta.source`` is set
         when absent. Raises ``InvalidRequest`` for what is no resource, ``anchor.errors.CanonicalError`` for what has no
         canonical form, ``KeyDestroyed``; a ``VersionConflict`` (another writer was first) comes at the latest from the
         transaction's end.
         """
-        return self.apply(connection, self._planned(connection, [self.prepare(write) for write in writes], lock=True))
+        return self.apply(
+            connection, self._planned(connection, [self.prepare(write) for write in writes], lock=True, fresh=fresh)
+        )
 
     def prepare(self, write: RecordWrite) -> PreparedWrite:
         """Check one resource to be stored, without the database; raises as ``put_many``.
@@ -255,9 +261,15 @@ class RecordStore:
         return found
 
     def _planned(
-        self, connection: Connection, writes: Sequence[PreparedWrite], *, deleted: bool = False, lock: bool = False
+        self,
+        connection: Connection,
+        writes: Sequence[PreparedWrite],
+        *,
+        deleted: bool = False,
+        lock: bool = False,
+        fresh: bool = False,
     ) -> WritePlan:
-        rows = self._current(connection, [(write.type, write.id) for write in writes], lock)
+        rows = {} if fresh else self._current(connection, [(write.type, write.id) for write in writes], lock)
         current = {place: _state(row) for place, row in rows.items()}
         subjects = frozenset(write.subject for write in writes)
         keys, new = self._keyring.keys_for(connection, subjects)
