@@ -71,6 +71,8 @@ def _borrowed(kind: str) -> core_schema.CoreSchema:
 
     def check(value: str) -> str:
         _models_check(kind).validate_python(value)
+        if kind == "base64Binary" and len("".join(value.split())) % 4:
+            raise ValueError("base64 comes in groups of four")
         return value
 
     text = core_schema.str_schema(strict=True, min_length=1, pattern=r"^[^\x00-\x08\x0B\x0C\x0E-\x1F]+$")

@@ -1,17 +1,24 @@
 """Number lexemes, results, profiles and code tables."""
 
+import base64
 import copy
 import json
 import pickle
 from importlib.resources import files
 
+import fhirkit
+import orjson
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from fhir_adapters.base64_text import as_base64
 from fhir_adapters.codes import CONCEPTS, ConceptLookup, table, unmapped
 from fhir_adapters.errors import AdapterError, ParseError, ProfileError
 from fhir_adapters.json_lexeme import Lexeme, from_source, loads
 from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
 from fhir_adapters.result import ConversionResult, Issue
+from fhir_adapters.validation import validate
 
 
 @pytest.mark.parametrize("text", ["0.40", "-0", "1E5", "1.0e-3", "123456789012345678901234567890"])
@@ -179,3 +186,25 @@ def test_an_unknown_table_or_concept_is_a_key_error():
         table("../errors")
     with pytest.raises(KeyError):
         ConceptLookup(DEFAULT_PROFILE).find("colour", "red")
+
+
+@given(st.binary(max_size=60))
+@settings(deadline=None)
+def test_base64_is_taken_as_it_is_and_without_its_padding(data: bytes) -> None:
+    encoded = base64.b64encode(data).decode()
+    assert as_base64(encoded) == encoded
+    assert as_base64(encoded.rstrip("=")) == encoded
+    assert as_base64(f" {encoded[:5]}\n{encoded[5:]}\t") == encoded
+
+
+@given(st.text(alphabet="AZaz09+/= ", max_size=12))
+@settings(deadline=None)
+def test_whatever_is_taken_for_base64_is_what_an_independent_judge_takes(text: str) -> None:
+    made = as_base64(text)
+    if made:
+        assert fhirkit.validate(orjson.dumps({"resourceType": "Binary", "contentType": "a/b", "data": made})) == []
+
+
+@pytest.mark.parametrize("data", ["AAAA==", "AAAAA===", "AA=A", "AAA"])
+def test_base64_that_is_not_whole_is_not_valid_fhir(data: str) -> None:
+    assert validate({"resourceType": "Binary", "contentType": "a/b", "data": data})

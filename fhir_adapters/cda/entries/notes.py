@@ -1,9 +1,9 @@
 """Notes (4.202) and media inside a document: DocumentReference and Media."""
 
 import base64
-import binascii
 import re
 
+from fhir_adapters.base64_text import as_base64
 from fhir_adapters.cda.context import Conversion, Json
 from fhir_adapters.cda.datatypes import concepts, times
 from fhir_adapters.cda.datatypes.nulls import absent_concept
@@ -25,8 +25,8 @@ def attachment(conv: Conversion, el: Element) -> Json:
     if el.get("language"):
         made["language"] = el.get("language", "").strip()
     if el.get("representation") == "B64":
-        data = "".join(text_in(el).split())
-        if _is_base64(data):
+        data = as_base64(text_in(el))
+        if data is not None:
             return {**made, "data": data} if data else {}
         conv.issue("warning", "bad-value", el, "not base64, as its representation says; left out")
         return {}
@@ -46,14 +46,6 @@ def attachment(conv: Conversion, el: Element) -> Json:
         made["title"] = target
     conv.issue("information", "external-reference", reference if reference is not None else el, "named, not fetched")
     return made
-
-
-def _is_base64(data: str) -> bool:
-    try:
-        base64.b64decode(data.encode("ascii"), validate=True)
-    except (binascii.Error, ValueError):
-        return False
-    return True
 
 
 def note(conv: Conversion, el: Element, section: Section) -> list[Json]:

@@ -1,9 +1,9 @@
 """Documents inside and beside a message (ED, RP: 2.A.24, 2.A.64) as Attachments (guide: ED[Attachment])."""
 
 import base64
-import binascii
 import re
 
+from fhir_adapters.base64_text import as_base64
 from fhir_adapters.hl7v2.context import Conversion, Json
 
 _TYPES = {
@@ -42,31 +42,15 @@ def content_type(kind: str, subtype: str) -> str:
 
 def encoded_data(text: str, encoding: str, charset: str) -> str | None:
     """Base64 of ED-5 (table 0299: A text, Hex, Base64); None when the data is not in its encoding."""
-    compact = "".join(text.split())
     name = encoding.upper()
     try:
         if name == "HEX":
-            return base64.b64encode(bytes.fromhex(compact)).decode()
+            return base64.b64encode(bytes.fromhex("".join(text.split()))).decode()
         if name in ("A", "TEXT", "ASCII"):
             return base64.b64encode(text.encode(charset)).decode()
-        return _padded(compact)
-    except (ValueError, binascii.Error):
+    except ValueError:
         return None
-
-
-def _padded(compact: str) -> str:
-    """Base64 with the padding that some senders leave away. Raises ValueError for what is none.
-
-    What lacked it has to be what its bytes are encoded as: a word of six letters is no base64.
-    """
-    if len(compact) % 4 == 0:
-        base64.b64decode(compact, validate=True)
-        return compact
-    padded = compact.rstrip("=")
-    padded += "=" * (-len(padded) % 4)
-    if base64.b64encode(base64.b64decode(padded, validate=True)).decode() != padded:
-        raise ValueError("not base64")
-    return padded
+    return as_base64(text)
 
 
 def encapsulated(conv: Conversion, raw: str) -> Json | None:
