@@ -95,6 +95,11 @@ class AuditService:
         """Record what came of this node's own request to a peer: received, denied or rejected."""
         return self._store(disclosure_event(facts, recorded=self._now(), at_source=False), conn)
 
+    def receive_write(self, facts: ExchangeFacts) -> RecordWrite:
+        """Return what ``record_receive`` stores, to be stored by the caller with records of its own."""
+        event = disclosure_event(facts, recorded=self._now(), at_source=False)
+        return self._write({**event, "id": str(uuid.uuid4())})
+
     def record_erasure(self, patient: str, description: str, conn: Connection) -> str:
         """Record that everything about a patient ("Patient/…") was erased, in the transaction that erases it."""
         return self._store(erasure_event(patient, description, recorded=self._now(), node=self.node), conn)

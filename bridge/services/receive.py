@@ -141,7 +141,7 @@ class ReceiveService:
 
         ``reading``: what the ledger says now; for pages that are fetched it is asked again.
         """
-        here = self._here(asked, reply)
+        here = self._here(asked, reply) if len(reply.pages) > 1 else []  # what an only page leaves behind, it removes
         start = sum(count for _, count in here)
         if here:
             self._checks.release(asked, reply, reading=reading)
@@ -195,9 +195,18 @@ class ReceiveService:
                 if count == 1:
                     self._store.drop_records(connection, asked.id)
                     self._store.add_records(connection, asked.id, 0, page.listed())
-                kept, patients = self._keep_page(connection, asked, page, self._space(connection, asked, page))
+                space = self._space(connection, asked, page)
+                kept, patients, originals = self._keep_page(connection, asked, page, space)
+                told: list[RecordWrite] = []
+                if page.records:
+                    told = [_signed(asked, page, space, patients), self._trail(asked, page, kept, patients)]
+                ended = [self._ended(facts, items + kept, patients)] if last else []  # noqa: B023
+                results = self._records.put_many(connection, told + ended)
+                if told:
+                    originals.append(_original(page, results[0].ref, told[0].subject))
+                self._keep_originals(connection, asked, originals, page.until)
                 if last:
-                    self._finish(connection, asked, items + kept, next(iter(patients), None), facts)  # noqa: B023
+                    self._arrived.drop(connection, asked.id)
                 return kept
 
             items = items + transact(self._engine, work)
@@ -216,8 +225,9 @@ class ReceiveService:
 
     def _keep_page(
         self, connection: Connection, asked: SignedRequest, page: CheckedPage, space: str
-    ) -> tuple[list[ReceivedItem], list[str]]:
-        holder, now = asked.statement["holder"], int(self._clock())
+    ) -> tuple[list[ReceivedItem], list[str], list[Original]]:
+        """Store the copies of a page's records; returns them, their patients here, and the records as they came."""
+        holder = asked.statement["holder"]
         ids = [patient.removeprefix("Patient/") for patient in page.patients]
         patients = [f"Patient/{local_id(holder, 'Patient', id, space)}" for id in ids]
         copies = [local_copy(resource, holder=holder, ref=ref, space=space) for resource, ref, _, _, _ in page.records]
@@ -236,69 +246,41 @@ class ReceiveService:
             (record, result.ref, digest, subject)
             for record, result, digest, subject in zip(page.records, results, digests, subjects, strict=True)
         ]
-        if page.records:
-            originals.append(self._keep_trail(connection, asked, page, [each.local for each in kept], space, patients))
-        self._keep_originals(connection, asked, originals, now, page.until)
-        return kept, patients
+        return kept, patients, originals
 
-    def _keep_trail(
-        self,
-        connection: Connection,
-        asked: SignedRequest,
-        page: CheckedPage,
-        targets: Sequence[str],
-        space: str,
-        patients: Sequence[str],
-    ) -> Original:
-        """Store the holder's signed Provenance like any record that came, and this node's own of the copies.
-
-        Returns the holder's as it is kept beside the records.
-        """
-        assert page.provenance is not None
-        holder, signed, digest = asked.statement["holder"], page.provenance, page.digests[-1]
-        ref = page.listed()[-1][0]
-        subject = patients[0] if patients else "node"
-        copy = local_copy(signed, holder=holder, ref=ref, space=space)
+    def _trail(
+        self, asked: SignedRequest, page: CheckedPage, kept: Sequence[ReceivedItem], patients: Sequence[str]
+    ) -> RecordWrite:
+        """Return this node's own Provenance of the copies."""
+        holder = asked.statement["holder"]
         trail = provenance(
             request=asked.id,
             page=page.number,
             holder=holder,
             requester=self._node.id,
             purpose=asked.statement["purpose"],
-            targets=targets,
-            sources=[ref for _, ref, _, _, _ in page.records],
+            targets=[each.local for each in kept],
+            sources=[each.original for each in kept],
             now=int(self._clock()),
             until=page.until,
         )
-        writes = [
-            RecordWrite(copy, Lineage(f"org:{holder}", digest, ADAPTER), subject),
-            RecordWrite(trail, Lineage(f"org:{holder}", sm3(asked.dump()), ADAPTER), subject),
-        ]
-        result = self._records.put_many(connection, writes)[0]
-        return (signed, ref, canonical.dump(signed), b"", "signed"), result.ref, digest, subject
+        return RecordWrite(trail, Lineage(f"org:{holder}", sm3(asked.dump()), ADAPTER), _patient_of(patients))
 
-    def _finish(
-        self,
-        connection: Connection,
-        asked: SignedRequest,
-        items: Sequence[ReceivedItem],
-        patient: str | None,
-        facts: ExchangeFacts,
-    ) -> None:
-        self._arrived.drop(connection, asked.id)
+    def _ended(self, facts: ExchangeFacts, items: Sequence[ReceivedItem], patients: Sequence[str]) -> RecordWrite:
+        """Return the AuditEvent of all that was received."""
         stored = replace(
             facts,
             description=f"received and verified {len(items)} records",
-            patient=patient,
+            patient=next(iter(patients), None),
             records=tuple(item.local for item in items[:MAX_AUDITED]),
         )
-        self._audit.record_receive(stored, connection)
+        return self._audit.receive_write(stored)
 
     def _keep_originals(
-        self, connection: Connection, asked: SignedRequest, originals: Sequence[Original], now: int, until: int | None
+        self, connection: Connection, asked: SignedRequest, originals: Sequence[Original], until: int | None
     ) -> None:
         """Keep records and receipts as they came, each sealed under its subject's key."""
-        holder = asked.statement["holder"]
+        holder, now = asked.statement["holder"], int(self._clock())
         keys = self._keyring.data_keys(connection, {subject for _, _, _, subject in originals})
         rows = []
         for (_, ref, content, receipt, _), local_ref, digest, subject in originals:
@@ -332,3 +314,22 @@ class ReceiveService:
             return self._events.commit("access.receive", body, may_queue=True)
         except TransactionRejected:
             return None
+
+
+def _patient_of(patients: Sequence[str]) -> str:
+    return patients[0] if patients else "node"
+
+
+def _signed(asked: SignedRequest, page: CheckedPage, space: str, patients: Sequence[str]) -> RecordWrite:
+    """Return the holder's signed Provenance, to be stored like any record that came."""
+    assert page.provenance is not None
+    holder, ref = asked.statement["holder"], page.listed()[-1][0]
+    copy = local_copy(page.provenance, holder=holder, ref=ref, space=space)
+    return RecordWrite(copy, Lineage(f"org:{holder}", page.digests[-1], ADAPTER), _patient_of(patients))
+
+
+def _original(page: CheckedPage, local: str, subject: str) -> Original:
+    """Return the holder's signed Provenance as it is kept beside the records; ``local`` is its copy's reference."""
+    assert page.provenance is not None
+    record = (page.provenance, page.listed()[-1][0], canonical.dump(page.provenance), b"", "signed")
+    return record, local, page.digests[-1], subject
