@@ -172,17 +172,20 @@ def _decode_unmarked(raw: bytes, declared: str, default: str) -> Decoded:
         return Decoded(
             raw.decode("utf_8"), "utf_8", declared, "the bytes are UTF-8, MSH-18 says otherwise" if stated else doubt
         )
+    if stated is not None:
+        try:
+            return Decoded(raw.decode(stated), stated, declared, doubt)
+        except UnicodeDecodeError:
+            doubt = "the bytes are not in the character set of MSH-18"
     unmistakable = "utf_8" if _utf8_characters(raw) >= CERTAIN_CHARACTERS else None
-    for codec in dict.fromkeys((stated, unmistakable, codec_for(default) if default else None, LAST_RESORT)):
+    for codec in dict.fromkeys((unmistakable, codec_for(default) if default else None, LAST_RESORT)):
         if codec is None:
             continue
         try:
             text = raw.decode(codec)
         except UnicodeDecodeError:
             continue
-        if stated is not None and codec != stated:
-            doubt = "the bytes are not in the character set of MSH-18"
-        elif codec == LAST_RESORT != stated and (_utf8_characters(raw) or _is_doubtful(text)):
+        if stated is None and codec == LAST_RESORT and (_utf8_characters(raw) or _is_doubtful(text)):
             doubt = "no character set is declared, and it may be another than GB 18030; set the profile's"
         return Decoded(text, codec, declared, doubt)
     raise DecodeError("the bytes are not text in MSH-18's, the site's or the GB 18030 character set", "MSH-18")
@@ -201,9 +204,10 @@ def _utf8_characters(raw: bytes) -> int:
     Of the pairs of bytes that GB text consists of fewer than one in five is UTF-8 too, so some tell it.
     """
     try:
-        return sum(not each.isascii() for each in raw.decode("utf_8"))
+        text = raw.decode("utf_8")
     except UnicodeDecodeError:
         return 0
+    return len(text) - len(text.encode("ascii", "ignore"))
 
 
 def _is_doubtful(text: str) -> bool:
