@@ -231,10 +231,6 @@ class ConsentService:
 
     # --- telling
 
-    def active(self, connection: Connection, patients: Sequence[str]) -> list[str]:
-        """Return the ids of the patients' grants that may still be in force, newest first."""
-        return [row.grant_id for row in self._store.of_patients(connection, patients) if row.state in LIVE]
-
     def facts(self, connection: Connection, patients: Sequence[str]) -> list[GrantFacts]:
         """Return the grants of patients, newest first, without what the ledger says of them."""
         found = []

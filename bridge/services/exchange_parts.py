@@ -25,6 +25,7 @@ from bridge.services.release_checks import ReleaseChecks
 from bridge.services.release_content import ContentBuilder, PageBounds
 from bridge.services.release_keeping import OpenEvent, ReleaseKeeping
 from bridge.services.release_pages import PageSealer
+from bridge.services.request_basis import RequestBasis
 from bridge.services.reviews import ReviewService
 from bridge.services.sealed_subject import open_subject
 from bridge.storage.asked_requests import AskedRequests
@@ -160,20 +161,19 @@ def assemble_exchange(
         silent=lambda: facts.silent,
         bounds=terms.pages,
     )
+    patients = LocalPatients(keyring, lambda text: open_subject(text, decryption, node.id), consent.find_patients)
     release = ReleaseService(
         engine=engine,
         store=store,
         reviews=reviews,
         approvals=approvals,
         sealer=PageSealer(engine, store, pages, content, chain_id=terms.chain_id, key=key, clock=clock),
-        consent=consent,
-        patients=LocalPatients(keyring, lambda text: open_subject(text, decryption, node.id), consent.find_patients),
+        basis=RequestBasis(engine, facts, patients, consent, terms.emergency),
         facts=facts,
         chain_id=terms.chain_id,
         node=node,
         events=events,
         audit=audit,
-        emergency=terms.emergency,
         approval=terms.approval,
         clock=clock,
     )

@@ -36,24 +36,19 @@ from bridge.services.access_request import SignedRequest
 from bridge.services.audit_event import SERIOUS_FAILURE, SUCCESS, ExchangeFacts, Party
 from bridge.services.decision import (
     ApprovalRules,
-    AskedFor,
     Decision,
-    EmergencyRules,
-    GrantFacts,
-    decide,
 )
 from bridge.services.ledger_events import LedgerEvents, Recorded
 from bridge.services.release_pages import PageSealer, Sealed
-from bridge.storage.database import read_transaction, write_transaction
+from bridge.services.request_basis import Basis, RequestBasis, asked_for
+from bridge.storage.database import write_transaction
 from bridge.storage.disclosures import DisclosureStore
 
 if TYPE_CHECKING:
     from bridge.services.admission import Admission
     from bridge.services.approvals import Approvals
     from bridge.services.audit import AuditService
-    from bridge.services.consent import ConsentService
-    from bridge.services.ledger_facts import Fact, LedgerFacts, Reading
-    from bridge.services.localisation import LocalPatients
+    from bridge.services.ledger_facts import LedgerFacts
     from bridge.services.release_content import Collected
     from bridge.services.reviews import ReviewService
 
@@ -98,21 +93,19 @@ class ReleaseService:
         reviews: ReviewService,
         approvals: Approvals,
         sealer: PageSealer,
-        consent: ConsentService,
-        patients: LocalPatients,
+        basis: RequestBasis,
         facts: LedgerFacts,
         chain_id: str,
         node: Party,
         events: LedgerEvents,
         audit: AuditService,
-        emergency: EmergencyRules | None = None,
         approval: ApprovalRules | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._engine, self._store, self._reviews, self._approvals = engine, store, reviews, approvals
-        self._sealer, self._consent, self._patients, self._ledger = sealer, consent, patients, facts
+        self._sealer, self._basis, self._ledger = sealer, basis, facts
         self._chain_id, self._node, self._events, self._audit = chain_id, node, events, audit
-        self._clock, self._emergency, self._approval = clock, emergency, approval or ApprovalRules()
+        self._clock, self._approval = clock, approval or ApprovalRules()
 
     def answer(self, raw: bytes, caller: str, admission: Admission) -> Answer:
         """Answer one signed request, let in by ``admission``.
@@ -123,8 +116,8 @@ class ReleaseService:
         """
         asked = access_request.parse(raw)
         known = self._store.get(asked.id)
-        reading = self._read(asked, caller)
-        member = self._authentic(asked, caller, known, reading, admission)  # (1)
+        basis = self._basis.read(asked, caller)
+        member = self._authentic(basis, caller, known, admission)  # (1)
         now = int(self._clock())
         digest, purpose = sm3(raw).hex(), asked.statement["purpose"]
         with admission.transaction() as connection:
@@ -140,7 +133,7 @@ class ReleaseService:
             if row is None or row.request_digest != digest:
                 raise DisclosureRefused("conflict", "another request has this id")
             if row.state in ("sealed", "released"):
-                return self._again(asked, row, member, reading)
+                return self._again(row, member, basis)
             if row.state in ("denied", "refused"):
                 raise self._denied_again(asked, row.reason or "denied")
             if row.state == "waiting" and not row.approved:
@@ -149,7 +142,7 @@ class ReleaseService:
             if held or not self._store.take_over(asked.id, seen=row.updated, now=now):
                 raise Overloaded("this request is being answered; ask again")
         try:
-            return self._decide(asked, member, row, reading)
+            return self._decide(member, row, basis)
         except DisclosureRefused:
             raise
         except (BridgeError, AnchorError):
@@ -165,53 +158,20 @@ class ReleaseService:
         if row is None or row.requester != caller or row.state != "released" or not row.request_sealed:
             raise self._refusal("no-such-release")
         asked = access_request.parse(self._store.request(row))
-        reading = self._read(asked, caller)
-        self._check_again(asked, row, self._member(caller, asked, reading), reading)
+        basis = self._basis.read(asked, caller)
+        self._check_again(row, self._basis.member(caller, basis), basis)
         return self._sealer.envelope(row, number)
 
-    def _read(self, asked: SignedRequest, caller: str) -> Reading:
-        """Ask the ledger at once for all that a decision rests on: the caller, its request, the patient's grants."""
-        grants: list[str] = []
-        with suppress(BridgeError), read_transaction(self._engine) as connection:  # deciding says what is wrong
-            patients = self._patients.of(connection, asked.statement["pid"])
-            grants = self._consent.active(connection, patients)
-        keys = [f"member/{caller}", *(f"grant/{each}" for each in grants)]
-        return self._ledger.read(keys, fresh=[f"request/{asked.id}"])
-
-    def _member(self, caller: str, asked: SignedRequest, reading: Reading) -> Mapping[str, Any]:
-        fact = self._fact(f"member/{caller}", asked, reading)
-        member: Mapping[str, Any] = fact.value or {}
-        return member
-
-    def _fact(self, key: str, asked: SignedRequest, reading: Reading) -> Fact:
-        """Return what the ledger says; a stale fact, within its bound, for treatment only."""
-        try:
-            fact = reading.fact(key) if key in reading.facts else self._ledger.fact(key)
-        except ChainError as error:
-            raise PeerUnavailable("the ledger does not answer, and nothing can be decided without it") from error
-        if fact.stale and not asked.treatment:
-            raise PeerUnavailable("the ledger does not answer, and only treatment can be decided without it")
-        return fact
-
-    def _authentic(
-        self, asked: SignedRequest, caller: str, known: Row[Any] | None, reading: Reading, admission: Admission
-    ) -> Mapping[str, Any]:
-        member = self._member(caller, asked, reading)
+    def _authentic(self, basis: Basis, caller: str, known: Row[Any] | None, admission: Admission) -> Mapping[str, Any]:
+        member = self._basis.member(caller, basis)
         admission.confirm(member or None)
-        ledger: Mapping[str, Any] | None
-        try:
-            ledger = reading.fresh.get(f"request/{asked.id}") or self._ledger.fresh(f"request/{asked.id}")
-        except ChainError as error:
-            if not asked.treatment:
-                raise PeerUnavailable("the ledger does not answer, and nothing can be decided without it") from error
-            ledger = access_request.NOT_ASKED
         access_request.check_authentic(
-            asked,
+            basis.asked,
             caller=caller,
             holder=self._node.id,
             chain=self._chain_id,
             member=member,
-            ledger=ledger,
+            ledger=self._basis.request(basis),
             now=int(self._clock()),
             max_age=access_request.MAX_AGE_SECONDS if known is None else access_request.KNOWN_SECONDS,
         )
@@ -219,46 +179,13 @@ class ReleaseService:
 
     # --- deciding
 
-    def _judge(self, asked: SignedRequest, member: Mapping[str, Any], reading: Reading) -> tuple[Decision, list[str]]:
-        """Return the decision as of now, and the patients it is about."""
-        statement = asked.statement
-        with read_transaction(self._engine) as connection:
-            patients = self._patients.of(connection, statement["pid"])
-            grants = self._consent.facts(connection, patients)
-        facts = [self._with_ledger(grant, asked, reading) for grant in grants]
-        decision = decide(
-            _asked_for(asked),
-            member=member,
-            holds_records=bool(patients),
-            grants=facts,
-            now=reading.time,
-            emergency=self._emergency,
-        )
-        return decision, patients
-
-    def _with_ledger(self, grant: GrantFacts, asked: SignedRequest, reading: Reading) -> GrantFacts:
-        """Return a grant with what the ledger says of it; without the ledger, what this node knows it would say."""
-        if not grant.active:
-            return grant
-        try:
-            return replace(grant, ledger=self._fact(f"grant/{grant.id}", asked, reading).value)
-        except PeerUnavailable:
-            if not (grant.on_ledger and asked.treatment):
-                raise
-            try:
-                self._ledger.heard_of()
-            except ChainError as error:
-                raise PeerUnavailable("the ledger has not answered for too long") from error
-            return replace(grant, ledger=grant.as_on_ledger())
-
-    def _decide(
-        self, asked: SignedRequest, member: Mapping[str, Any], row: Row[Any] | None, reading: Reading
-    ) -> Answer:
-        decision, patients = self._judge(asked, member, reading)  # (3)
+    def _decide(self, member: Mapping[str, Any], row: Row[Any] | None, basis: Basis) -> Answer:
+        asked = basis.asked
+        decision, patients = self._basis.judge(member, basis)  # (3)
         if not decision.permit or decision.scope is None:
             raise self._deny(asked, decision, patients)
         facts = self._facts(asked, decision, patients)
-        rule = self._approval.asks(_asked_for(asked), decision)
+        rule = self._approval.asks(asked_for(asked), decision)
         if rule is not None and not (row is not None and row.approved):
             with write_transaction(self._engine) as connection:
                 self._approvals.open(connection, asked, patients[0], rule)
@@ -418,9 +345,9 @@ class ReleaseService:
             self._audit.record_decision(denied, connection)
         self._deny_on_ledger(asked)
 
-    def _again(self, asked: SignedRequest, row: Row[Any], member: Mapping[str, Any], reading: Reading) -> Answer:
+    def _again(self, row: Row[Any], member: Mapping[str, Any], basis: Basis) -> Answer:
         """Answer a repeated request: the same pages, if it would be permitted now."""
-        facts = self._check_again(asked, row, member, reading)
+        asked, facts = basis.asked, self._check_again(row, member, basis)
         sealed = self._sealer.sealed(row)
         if row.state == "sealed":
             return self._release(asked, row.grant_id, sealed, facts)
@@ -432,11 +359,10 @@ class ReleaseService:
             recorded = self._events.queued(asked.id, "access.release") or recorded
         return Answer(asked.id, self._sealer.envelope(row, 0), sealed.pages, recorded)
 
-    def _check_again(
-        self, asked: SignedRequest, row: Row[Any], member: Mapping[str, Any], reading: Reading
-    ) -> ExchangeFacts:
+    def _check_again(self, row: Row[Any], member: Mapping[str, Any], basis: Basis) -> ExchangeFacts:
         """Raise the refusal, recorded, unless a released request would be permitted now, on the same basis."""
-        decision, patients = self._judge(asked, member, reading)
+        asked = basis.asked
+        decision, patients = self._basis.judge(member, basis)
         facts = self._facts(asked, decision, patients)
         same = decision.permit and (decision.grant.id if decision.grant else None) == row.grant_id
         if row.basis == "emergency" and self._clock() > row.created + EMERGENCY_SECONDS:
@@ -470,16 +396,3 @@ class ReleaseService:
 
 def _nothing(_: Connection) -> None:
     pass
-
-
-def _asked_for(asked: SignedRequest) -> AskedFor:
-    statement = asked.statement
-    return AskedFor(
-        requester=statement["requester"],
-        purpose=statement["purpose"],
-        grant=statement["grant"],
-        emergency=statement["emergency"],
-        reason=statement["reason"],
-        role=statement["role"],
-        categories=None if statement["categories"] is None else frozenset(statement["categories"]),
-    )

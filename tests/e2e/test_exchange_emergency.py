@@ -134,8 +134,8 @@ def test_an_outcome_waits_for_a_ledger_that_does_not_answer(world: World) -> Non
 
 
 def test_roles_that_may_are_the_settings(world: World) -> None:
-    release = world[A].parts.exchange._release  # type: ignore[attr-defined]
-    release._emergency = EmergencyRules(frozenset({"emergency-physician"}))
+    basis = world[A].parts.exchange._release._basis  # type: ignore[attr-defined]
+    basis.emergency = EmergencyRules(frozenset({"emergency-physician"}))
     (refused,) = world.lookup(emergency="BTG", reason="抢救病人", role="physician").holders
     assert refused.code == "not-permitted"
     emergency(world, role="emergency-physician")
@@ -175,7 +175,7 @@ def test_copies_of_an_emergency_are_removed_when_their_time_is_over(world: World
 
 
 def test_copies_of_an_emergency_stay_where_the_holder_sets_no_limit(world: World) -> None:
-    world[A].parts.exchange._release._emergency = EmergencyRules(copies_days=None)  # type: ignore[attr-defined]
+    world[A].parts.exchange._release._basis.emergency = EmergencyRules(copies_days=None)  # type: ignore[attr-defined]
     emergency(world)
     world.tick(EMERGENCY_COPIES_DAYS * 86_400)
     assert world[B].copies.expire() == 0

@@ -6,6 +6,7 @@ import base64
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -397,13 +398,14 @@ def _remembering(world: World) -> list[bytes]:
     [
         pytest.param("_release", "sealed", id="before the release"),
         pytest.param("_seal", "permitted", id="before sealing"),
-        pytest.param("_judge", "deciding", id="before the decision"),
+        pytest.param("_basis.judge", "deciding", id="before the decision"),
     ],
 )
 def test_a_request_left_half_way_is_finished_by_its_repetition(world: World, step: str, state: str) -> None:
     world.grant()
     post, sent = world[B].peers.post, _remembering(world)
-    release = world[A].parts.exchange._release  # type: ignore[attr-defined]
+    owner, _, step = f"_release.{step}".rpartition(".")
+    release = attrgetter(owner)(world[A].parts.exchange)
     finish = getattr(release, step)
 
     def fail(*_: Any, **__: Any) -> Any:
