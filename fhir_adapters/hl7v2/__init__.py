@@ -45,6 +45,9 @@ ADAPTER = "hl7v2/1.1"
 # FHIR strings allow of the control characters only tab, line feed and carriage return.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\ufffe\uffff]")
 
+# To judges by the rules of ECMAScript (that of the official JSON schema) these are no characters of a FHIR string.
+_WIDE_BLANKS = re.compile("[\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
+
 
 def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResult:
     """Convert one message to a transaction Bundle.
@@ -63,11 +66,8 @@ def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResul
     decoded = decode(raw.lstrip(b"\x0b\r\n"), chosen.charset)
     remarks = _remarks(decoded)
     text = decoded.text.strip("\x0b\x1c\r\n \t\ufeff")
-    if not text.replace("\r", "").isprintable() and _CONTROL.search(text):  # the first is four times as fast
-        remarks.append(
-            Issue("warning", "control-characters", "MSH", "characters that FHIR does not allow were removed")
-        )
-        text = _CONTROL.sub("", text)
+    if not text.replace("\r", "").isprintable():  # four times as fast as looking for what is not
+        text = _plain(text, remarks)
     digest = source_digest(raw)
     message = parse(text)
     replaced = local_fields.move(message, chosen.local_fields) if chosen.local_fields else []
@@ -107,6 +107,19 @@ def lacks_something(message: Message, header: Header) -> bool:
     needs = ("NPU",) if header.type == "ADT" and ADT_EVENTS[header.trigger].place else family.needs
     more = header.type == "ADT" and ADT_EVENTS[header.trigger].person in ("merge", "link", "unlink")
     return more or not sent.issuperset(needs)
+
+
+def _plain(text: str, remarks: list[Issue]) -> str:
+    """The text without characters that FHIR strings do not allow, and with plain blanks for those of other widths."""
+    if _CONTROL.search(text):
+        remarks.append(
+            Issue("warning", "control-characters", "MSH", "characters that FHIR does not allow were removed")
+        )
+        text = _CONTROL.sub("", text)
+    if _WIDE_BLANKS.search(text):
+        text = _WIDE_BLANKS.sub(" ", text)
+        remarks.append(Issue("information", "blanks", "MSH", "blanks of other widths became plain ones"))
+    return text
 
 
 def _remarks(decoded: Decoded) -> list[Issue]:

@@ -119,3 +119,12 @@ def test_a_field_of_delimiters_alone_holds_nothing(field: str) -> None:
     result = adt("A28", pid(f11=field, f13=field), f"PD1|||{field}|{field}", f"ZZZ|{field}")
     assert resources(result, "Patient") == resources(bare, "Patient")
     assert {place for _, place in remarks(result)} <= {"ZZZ[1]"}
+
+
+@pytest.mark.parametrize("blank", ["\u3000", "\xa0", "\u2003", "\u2028"])
+def test_blanks_of_other_widths_become_plain_ones(blank: str) -> None:
+    result = oru(pid(f5=f"张{blank}三"), obr(), obx("TX", f"甲{blank}乙"))
+    assert one(result, "Observation")["valueString"] == "甲 乙"
+    assert one(result, "Patient")["name"][0]["text"] == "张 三"
+    assert ("blanks", "MSH") in remarks(result)
+    assert ("blanks", "MSH") not in remarks(oru(pid(f5="张 三"), obr(), obx("TX", "甲 乙")))
