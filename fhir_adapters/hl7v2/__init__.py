@@ -24,6 +24,7 @@ from fhir_adapters.hl7v2.message import Message, parse
 from fhir_adapters.hl7v2.segments import local
 from fhir_adapters.hl7v2.segments.provenance import message_time, provenance
 from fhir_adapters.hl7v2.splitting import messages, whole_messages
+from fhir_adapters.identifiers import plain_blanks
 from fhir_adapters.profile import DEFAULT_PROFILE, SourceProfile
 from fhir_adapters.result import ConversionResult, Issue
 from fhir_adapters.source_digest import source_digest
@@ -44,9 +45,6 @@ ADAPTER = "hl7v2/1.1"
 
 # FHIR strings allow of the control characters only tab, line feed and carriage return.
 _CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufeff\ufffe\uffff]")
-
-# To judges by the rules of ECMAScript (that of the official JSON schema) these are no characters of a FHIR string.
-_WIDE_BLANKS = re.compile("[\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000]")
 
 
 def convert(raw: bytes, profile: SourceProfile | None = None) -> ConversionResult:
@@ -116,10 +114,10 @@ def _plain(text: str, remarks: list[Issue]) -> str:
             Issue("warning", "control-characters", "MSH", "characters that FHIR does not allow were removed")
         )
         text = _CONTROL.sub("", text)
-    if _WIDE_BLANKS.search(text):
-        text = _WIDE_BLANKS.sub(" ", text)
+    plain = plain_blanks(text)
+    if plain != text:
         remarks.append(Issue("information", "blanks", "MSH", "blanks of other widths became plain ones"))
-    return text
+    return plain
 
 
 def _remarks(decoded: Decoded) -> list[Issue]:

@@ -35,7 +35,7 @@ from fhir_adapters.identifiers.keys import (
     service_request_id,
     specimen_id,
 )
-from fhir_adapters.identifiers.normalize import full_width_to_ascii, trimmed
+from fhir_adapters.identifiers.normalize import full_width_to_ascii, plain_blanks, trimmed
 from fhir_adapters.identifiers.uscc import is_valid_uscc, uscc_problem
 
 __all__ = [
@@ -66,6 +66,7 @@ __all__ = [
     "observation_id",
     "organization_id",
     "patient_id",
+    "plain_blanks",
     "practitioner_id",
     "practitioner_role_id",
     "provenance_id",

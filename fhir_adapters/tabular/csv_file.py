@@ -46,7 +46,7 @@ def read_csv(raw: bytes, profile: SourceProfile | None = None, name: str = "") -
 def read_header(raw: bytes, charset: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
     """The header of a CSV file and the numbered lines below it, of whatever table. Raises AdapterError."""
     if not raw.removeprefix(codecs.BOM_UTF8).strip(_BLANKS):
-        raise ParseError("an empty file", "file")
+        raise ParseError("an empty file", "header")
     if what := foreign_format(raw):
         raise UnsupportedMessage(what, "file")
     if len(raw) > MAX_CSV_BYTES:

@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import quote
 
 from fhir_adapters.codes import Concept, ConceptLookup, unmapped
-from fhir_adapters.identifiers import assigning_system, full_width_to_ascii, trimmed
+from fhir_adapters.identifiers import assigning_system, full_width_to_ascii, plain_blanks, trimmed
 from fhir_adapters.profile import SourceProfile
 from fhir_adapters.result import Issue, Severity
 from fhir_adapters.tabular.times import to_date, to_datetime, to_instant
@@ -56,7 +56,7 @@ class Row:
         return f"row {self.number}, column {column}"
 
     def text(self, column: str) -> str:
-        """The text of a cell, "" for NULL. Codes and numbers come in ASCII, other text as it stands; blanks are off."""
+        """The text of a cell, "" for NULL. Codes and numbers come in ASCII, other text with plain blanks."""
         known = self._texts.get(column)
         if known is None:
             known = self._texts[column] = self._read(column)
@@ -66,7 +66,7 @@ class Row:
         value = self._cells.get(column)
         if value is None:
             return ""
-        text = trimmed(self._decoded(column, value) if isinstance(value, _BINARY) else _as_text(value))
+        text = plain_blanks(trimmed(self._decoded(column, value) if isinstance(value, _BINARY) else _as_text(value)))
         if text in _NULLS or text.isspace():
             return ""
         if _FORBIDDEN.search(text):

@@ -407,3 +407,12 @@ def test_the_example_views_run_and_convert():
     assert observation["subject"]["reference"] == encounter["subject"]["reference"] == f"Patient/{patient['id']}"
     assert observation["encounter"]["reference"] == f"Encounter/{encounter['id']}"
     assert observation["interpretation"][0]["coding"][0]["code"] == "H"
+
+
+def test_blanks_of_other_widths_become_plain_ones() -> None:
+    result = convert_rows(
+        "V_IOP_PATIENT", [{"patient_no": "1", "name": "欧阳\u3000某", "address": "路\xa01号"}], PROFILE
+    )
+    (patient,) = [each["resource"] for each in result.bundle["entry"] if each["resource"]["resourceType"] == "Patient"]
+    assert patient["name"][0]["text"] == "欧阳 某"
+    assert patient["address"][0]["line"] == ["路 1号"]
