@@ -11,10 +11,10 @@ import secrets
 import shutil
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from types import SimpleNamespace
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import requests
@@ -107,12 +107,21 @@ def _socket() -> socket.socket:
 class Site:
     """One node."""
 
-    def __init__(self, org: str, directory: Path, chain: Any, clock: Clock, endpoint: str, authority_url: str) -> None:
+    def __init__(
+        self,
+        org: str,
+        directory: Path,
+        chain: Any,
+        clock: Clock,
+        endpoint: str,
+        authority_url: str,
+        database: str | None = None,
+    ) -> None:
         self.org, self.directory, self.chain, self.clock = org, directory, chain, clock
         directory.mkdir()
         (directory / "keys").mkdir(mode=0o700)
         self.keys = KeyStore(directory / "keys")
-        self.engine = open_database(f"sqlite:///{directory / 'node.sqlite3'}")
+        self.engine = open_database(database or f"sqlite:///{directory / 'node.sqlite3'}")
         migrate(self.engine)
         self.keyring = KeyRing(self.engine, secrets.token_bytes(16), secrets.token_bytes(32), clock)
         self.records = RecordStore(self.engine, self.keyring, clock)
@@ -218,9 +227,17 @@ class Site:
 
 
 class World:
-    """The consortium; ``close`` stops the servers and lets go of files."""
+    """The consortium; ``close`` stops the servers and lets go of files.
 
-    def __init__(self, directory: Path, orgs: Sequence[str] = (AUTHORITY, A, B)) -> None:
+    ``databases``: URLs of the nodes' databases by org, which else are files of SQLite.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        orgs: Sequence[str] = (AUTHORITY, A, B),
+        databases: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
         self.clock = Clock()
         self.directory = directory
         sockets = {org: _socket() for org in orgs}
@@ -230,7 +247,8 @@ class World:
         content = self._genesis()
         for org in orgs:
             chain = self._chain(org, content)
-            site = Site(org, directory / org, chain, self.clock, self.endpoints[org], self.endpoints[AUTHORITY])
+            places = self.endpoints[org], self.endpoints[AUTHORITY]
+            site = Site(org, directory / org, chain, self.clock, *places, databases.get(org))
             self.sites[org] = site
             self._serve(site, sockets[org])
 
