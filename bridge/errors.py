@@ -110,7 +110,7 @@ class StorageError(BridgeError):
 class DatabaseUnavailable(StorageError):
     """The database cannot be reached or stays locked; a retry is safe."""
 
-    default_message = "the node's database is not available"
+    default_message = "the node's database is not available / 节点数据库不可用，请检查其是否启动"
 
 
 class SealBroken(StorageError):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bridge.commands.node import home_option, json_option
+from bridge.commands.output import FILE_OR_STDOUT, deliver
 from bridge.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def member() -> None:
 
 @member.command("card")
 @home_option
-@click.option("--out", type=json_file, required=True, help="File to write.")
+@click.option("--out", type=json_file, required=True, help=FILE_OR_STDOUT)
 def card(home: Path, out: Path) -> None:
     """Write this node's card: name, address, public keys and the proof that it has them. It holds no secret.
 
@@ -52,8 +53,8 @@ def card(home: Path, out: Path) -> None:
 
     settings = load_settings(home)
     signer = load_signer(settings)
-    out.write_bytes(encode(member_card(settings, signer)))
-    click.echo(f"wrote {out}; signing key {signer.sign.public_key.key_id} / 已写入，请核对密钥编号")
+    said = f"wrote {out}; signing key {signer.sign.public_key.key_id} / 已写入，请核对密钥编号"
+    deliver(encode(member_card(settings, signer)), out, said)
 
 
 @member.command("admit")
@@ -223,7 +224,7 @@ def rotate_key(home: Path, use: str, overlap_days: int) -> None:
 
 @click.command("trust")
 @home_option
-@click.option("--out", type=json_file, required=True, help="File to write.")
+@click.option("--out", type=json_file, required=True, help=FILE_OR_STDOUT)
 @click.option("--quorum", type=click.IntRange(1, 256), help="Cosignatures needed  [default: a majority of the members]")
 @click.option("--mandatory", multiple=True, metavar="ORG", help="A member whose cosignature is needed; repeatable.")
 @click.option("--tsa", type=json_file, multiple=True, metavar="FILE",
@@ -242,9 +243,8 @@ def trust(home: Path, out: Path, quorum: int | None, mandatory: tuple[str, ...],
     with open_node(home) as node:
         stamping = tuple(each for file in tsa for each in read_certificates(file))
         built = trust_of(node.chain, node.settings.ledger.chain, quorum or 0, mandatory, stamping)
-    out.write_bytes(built.dump())
-    click.echo(f"wrote {out}; compare its fingerprint over another channel / 请通过其他渠道核对指纹")
-    click.echo(built.fingerprint())
+    said = f"wrote {out}; compare its fingerprint over another channel / 请通过其他渠道核对指纹"
+    deliver(built.dump(), out, said, built.fingerprint())
 
 
 def _read_card(file: Path) -> dict[str, Any]:

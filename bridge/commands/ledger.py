@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from bridge.commands.node import home_option, json_option
+from bridge.commands.output import FILE_OR_STDOUT, deliver
 from bridge.errors import InvalidRequest
 
 json_file = click.Path(dir_okay=False, path_type=Path)
@@ -37,7 +38,7 @@ def ledger() -> None:
 @address_option
 @click.option("--p2p-port", type=click.IntRange(1, 65535), help="Port to listen on for the other nodes.")
 @click.option("--rpc-port", type=click.IntRange(1, 65535), help="Port of the consensus engine's RPC, on loopback.")
-@click.option("--out", type=json_file, required=True, help="File to write.")
+@click.option("--out", type=json_file, required=True, help=FILE_OR_STDOUT)
 def card(home: Path, p2p_address: str, p2p_port: int | None, rpc_port: int | None, out: Path) -> None:
     """Make this node's keys, and write its card for the authority. The card holds no secret.
 
@@ -53,9 +54,8 @@ def card(home: Path, p2p_address: str, p2p_port: int | None, rpc_port: int | Non
     change_settings(home, {"cometbft": {name: value for name, value in given.items() if value}})
     settings = load_settings(home)
     content = make_card(settings, settings.cometbft.p2p_address)
-    out.write_bytes(content)
-    click.echo(f"wrote {out}; its fingerprint, to compare over another channel / 已写入，请通过其他渠道核对指纹")
-    click.echo(fingerprint(content))
+    said = f"wrote {out}; its fingerprint, to compare over another channel / 已写入，请通过其他渠道核对指纹"
+    deliver(content, out, said, fingerprint(content))
 
 
 @ledger.command("init")
@@ -289,7 +289,7 @@ def status(home: Path, as_json: bool) -> None:
 
 @ledger.command("export-trust")
 @home_option
-@click.option("--out", type=json_file, required=True, help="File to write.")
+@click.option("--out", type=json_file, required=True, help=FILE_OR_STDOUT)
 @click.option("--quorum", type=click.IntRange(1, 256), help="Cosignatures needed  [default: a majority of the members]")
 @click.option("--mandatory", multiple=True, metavar="ORG", help="A member whose cosignature is needed; repeatable.")
 def export_trust(home: Path, out: Path, quorum: int | None, mandatory: tuple[str, ...]) -> None:
@@ -304,9 +304,8 @@ def export_trust(home: Path, out: Path, quorum: int | None, mandatory: tuple[str
 
     with open_node(home) as node:
         built = trust_of(node.chain, node.settings.ledger.chain, quorum or 0, mandatory)
-    out.write_bytes(built.dump())
-    click.echo(f"wrote {out}; compare its fingerprint over another channel / 请通过其他渠道核对指纹")
-    click.echo(built.fingerprint())
+    said = f"wrote {out}; compare its fingerprint over another channel / 请通过其他渠道核对指纹"
+    deliver(built.dump(), out, said, built.fingerprint())
 
 
 @ledger.command("migrate")

@@ -44,6 +44,15 @@ def card(tmp_path: Path, authority: Path) -> Path:
     return tmp_path / "card.json"
 
 
+def test_a_card_and_a_trust_file_go_to_stdout_alone_and_what_is_said_to_stderr(authority: Path, card: Path) -> None:
+    written = run("member", "card", "--home", card.parent / "hospital", "--out", "-")
+    assert json.loads(written.stdout).keys() == json.loads(card.read_bytes()).keys()
+    assert "signing key" in written.stderr
+    written = run("trust", "--home", authority, "--out", "-")
+    assert Trust.parse(written.stdout.strip().encode()).fingerprint() in written.stderr
+    assert not list(Path().glob("-"))
+
+
 def members(home: Path) -> dict[str, dict[str, object]]:
     return {one["org"]: one for one in json.loads(told("member", "list", "--home", home, "--json"))}
 
