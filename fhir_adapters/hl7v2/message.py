@@ -46,6 +46,8 @@ NULL = '""'
 """The HL7 null (2.5.3.2): the sender says that there is no value. A resource is sent whole, so it is left out."""
 
 _SEPARATORS = "^~&"
+_MAY_BE_NOTHING = _SEPARATORS + NULL[0]
+"""What a field that says nothing begins with: one look at a character passes nearly all fields."""
 _SEGMENT_LINE = re.compile(r"[A-Z][A-Z0-9]{2}(?=\||$)")
 # How a carriage return looks in source code, logs and browsers, and what text tools make of it.
 _OTHER_ENDS = re.compile(r"(?:\\r\\n|\\r|\\n|<CR>(?:<LF>)?|\x85)(?=[A-Z][A-Z0-9]{2}\||$)")
@@ -78,14 +80,16 @@ class Segment:
         value = fields[number]
         if value:
             fields[number] = ""
-            if value == NULL or (value[0] in _SEPARATORS and not value.strip(_SEPARATORS)):
+            if value[0] in _MAY_BE_NOTHING and (value == NULL or not value.strip(_SEPARATORS)):
                 return ""
         return value
 
     def peek(self, number: int) -> str:
         """Field ``number`` without taking it."""
         value = self.fields[number]
-        return "" if value == NULL or not value.strip(_SEPARATORS) else value
+        if value and value[0] in _MAY_BE_NOTHING and (value == NULL or not value.strip(_SEPARATORS)):
+            return ""
+        return value
 
     def where(self, number: int) -> str:
         """The place of a field for issues: ``OBX[3]-5``; ``OBX[3]`` for field 0, the segment itself."""
