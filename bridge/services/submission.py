@@ -35,8 +35,8 @@ LEASE_SECONDS = 30
 """Seconds: longer than one submission to a healthy ledger takes; a killed process delays nobody for longer."""
 LEASE_WAIT_SECONDS = 15.0
 """Seconds a submitter waits for its turn before it says that the ledger is unavailable."""
-POLL_SECONDS = 0.02
-"""Seconds between two tries for the lease."""
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.001, 0.02
+"""Seconds between two tries for the turn, doubled each time: a transaction before ours takes some milliseconds."""
 MAX_ATTEMPTS = 5
 """Times one transaction is signed with a new sequence number before the contention is reported."""
 BAD_SEQUENCE = "bad-sequence"
@@ -139,10 +139,12 @@ class TransactionSubmitter:
         if not self._mutex.acquire(timeout=LEASE_WAIT_SECONDS):
             raise ChainUnavailable("other transactions of this node are still waiting for the ledger; try again later")
         try:
+            pause = FIRST_PAUSE_SECONDS
             while (note := self._leases.take(LEASE_NAME, self._holder, LEASE_SECONDS)) is None:
                 if time.monotonic() >= deadline:
                     raise ChainUnavailable("another process of this node is submitting to the ledger; try again later")
-                time.sleep(POLL_SECONDS)
+                time.sleep(pause)
+                pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
             org, _, number = note.partition(" ")
             turn = _Turn(int(number) if org == self._org and number.isdecimal() else None)
             try:
