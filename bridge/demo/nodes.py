@@ -17,6 +17,8 @@ from typing import Any
 
 import requests
 
+from bridge.settings import load_settings
+
 READY_WITHIN_SECONDS = 120.0  # a cold start of four nodes on two cores takes about fifteen, on two busy ones a minute
 STOP_WITHIN_SECONDS = 90.0  # a node finishes what it has in hand; well above its own drain bound, also of tests
 COMMAND_WITHIN_SECONDS = 120.0
@@ -105,20 +107,30 @@ class DemoNode:
             )
 
     def wait_ready(self) -> None:
-        """Wait until the node says that it is ready; raise ``DemoFailed`` when it dies or takes too long."""
+        """Wait until the node is ready, for MLLP too; raise ``DemoFailed`` when it dies or takes too long."""
+        listens = load_settings(self.home).mllp.enabled  # in a process of its own, which may come later
         deadline = time.monotonic() + READY_WITHIN_SECONDS
         while time.monotonic() < deadline:
             if self.process is None or self.process.poll() is not None:
                 raise DemoFailed(f"{self.name} stopped while starting; see {self.home / 'serve.log'}")
-            try:
-                if self.session.get(f"{self.endpoint}/readyz", timeout=2).status_code == requests.codes.ok:
-                    return
-            except requests.RequestException:
-                pass
+            if self._ready(listens=listens):
+                return
             time.sleep(POLL_SECONDS)
         raise DemoFailed(
             f"{self.name} was not ready within {READY_WITHIN_SECONDS:.0f} s; see {self.home / 'serve.log'}"
         )
+
+    def _ready(self, *, listens: bool) -> bool:
+        try:
+            ready = bool(self.session.get(f"{self.endpoint}/readyz", timeout=2).status_code == requests.codes.ok)
+            if ready and listens:
+                self._dial_mllp().close()
+        except OSError:  # requests' errors are such, too
+            return False
+        return ready
+
+    def _dial_mllp(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.mllp_port), timeout=MLLP_WITHIN_SECONDS)
 
     def stop(self) -> int | None:
         """Ask the node to finish and wait for it; kill its process group if it does not. Return its exit code."""
@@ -179,9 +191,7 @@ class DemoNode:
 
     def send_mllp(self, message: bytes) -> bytes:
         """Send one HL7 v2 message over a TCP connection of its own and return the acknowledgement."""
-        with closing(
-            socket.create_connection(("127.0.0.1", self.mllp_port), timeout=MLLP_WITHIN_SECONDS)
-        ) as connection:
+        with closing(self._dial_mllp()) as connection:
             connection.sendall(b"\x0b" + message + b"\x1c\x0d")
             answer = b""
             while not answer.endswith(b"\x1c\x0d"):
